@@ -1,0 +1,85 @@
+"""The end of a run: statistics over its seeds, baselines, figures, result.json and the report."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import jax
+
+from cityjax import __version__, folder
+from cityjax.config import RunConfig
+from cityjax.report import figures
+from cityjax.report.html import write_report
+from cityjax.seeds import statistics
+from cityjax.train import Run, selected_state
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
+    """Write figures, result.json and report.html of a run whose seeds are finished.
+
+    seconds: wall time of this process since the run began. Figures show the first seed.
+    """
+    lines = folder.read_lines(run.path / folder.METRICS)
+    seeds = range(run.config.seed, run.config.seed + run.config.seeds)
+    tests = [line for line in lines if line["split"] == "test" and line["seed"] in seeds]
+    state = selected_state(run, run.config.seed)
+    for name, draw in run.experiment.figures.items():
+        figures.save(draw(state), run.path / "figures" / f"{name}.png")
+    result = make_result(run, tests)
+    result["summary"] = summary
+    result["timing"] = _timing(run) | {"total_seconds": seconds}
+    folder.write_result(run.path, result)
+    write_report(run.path, defaults=_defaults(run.config))
+    return result
+
+
+def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of the seeds' test lines beside the baselines, timing apart."""
+    experiment = run.experiment
+    names = [name for name in tests[0] if name not in ("seed", "step", "split")]
+    metrics = {}
+    for name in names:
+        values = [line[name] for line in tests]
+        known = [value for value in values if value is not None]
+        # A seed that diverged has no number; a mean over the others would flatter.
+        whole = len(known) == len(values)
+        mean, ci95 = statistics(known) if whole else (None, None)
+        metrics[f"test/{name}"] = {"mean": mean, "ci95": ci95, "per_seed": values}
+    better = {f"test/{name}": experiment.metrics[name].better for name in experiment.metrics}
+    baselines = experiment.baselines() if experiment.baselines is not None else {}
+    devices = run.trainer.devices or jax.local_devices()[:1]
+    return {
+        "experiment": run.name,
+        "config_hash": run.config.hash(),
+        "data": dict(experiment.data),
+        "protocol": {"selection": _selection(run), **experiment.protocol},
+        "seeds": [line["seed"] for line in tests],
+        "selected_step": [line["step"] for line in tests],
+        "metrics": metrics,
+        "better": {**better, **{f"test/{k}": v for k, v in experiment.better.items()}},
+        "baselines": baselines,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(run.like.params)),
+        "versions": {"cityjax": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in _PACKAGES},
+        "device": f"{len(devices)} x {devices[0].device_kind} ({run.trainer.parallel})",
+    }
+
+
+def _selection(run: Run) -> str:
+    if run.experiment.select is None:
+        return f"last step ({run.config.steps})"
+    return f"best {run.experiment.select}, every {run.config.eval_every} steps"
+
+
+def _timing(run: Run) -> dict[str, float]:
+    lines = folder.read_lines(run.path / folder.TIMING)
+    return {
+        "train_seconds": sum(line["seconds"] for line in lines),
+        "compile_seconds": sum(line["compile_seconds"] for line in lines),
+    }
+
+
+def _defaults(config: RunConfig) -> dict[str, Any]:
+    return type(config)().to_dict()

@@ -1,0 +1,80 @@
+"""The training loop: chunks of updates between the steps at which hooks are called."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+
+from cityjax.data.sources import Batches, Source
+from cityjax.learner import Learner, State, Sums
+from cityjax.metrics import Metric, finalize
+from cityjax.parallel import Trainer
+
+
+class Hook(NamedTuple):
+    """`call(step, state, sums)` at every multiple of `every` steps, and after the last step.
+
+    every: None for after every dispatch, wherever it ends. sums: of the updates since the last
+    multiple of `log_every`. The state is donated to the next update: a hook that keeps it copies.
+    """
+
+    every: int | None
+    call: Callable[[int, State, Sums], None]
+
+
+def fit(
+    learner: Learner | Trainer,
+    source: Source,
+    state: State,
+    steps: int,
+    *,
+    chunk: int = 1,
+    hooks: Sequence[Hook] = (),
+    log_every: int = 100,
+    sums: Sums | None = None,
+) -> State:
+    """Train until `state.step` is `steps`, and return the state.
+
+    learner: a Learner, or a Trainer that holds its compiled programs. chunk: updates per dispatch.
+    Dispatches end at multiples of chunk and of every interval, counted from step 0, so that a
+    resumed run dispatches the same programs as an unbroken one. sums: those of the interval that a
+    resumed run stopped in. The state passed in is donated: use the one returned.
+
+    Raises ValueError where chunk, log_every or an interval is below 1.
+    """
+    intervals = [chunk, log_every, *(hook.every for hook in hooks if hook.every is not None)]
+    if min(intervals) < 1:
+        raise ValueError(f"chunk, log_every and intervals {intervals} must be at least 1")
+    trainer = learner if isinstance(learner, Trainer) else Trainer(learner)
+    source = trainer.place(source)
+    state = trainer.place(state)
+    step = int(state.step)
+    while step < steps:
+        if sums is None or step % log_every == 0:
+            sums = trainer.zero_sums(state, source)
+        stop = next_stop(step, steps, intervals)
+        state, sums = trainer.train(state, sums, source, stop - step)
+        step = stop
+        for hook in hooks:
+            if hook.every is None or step % hook.every == 0 or step == steps:
+                hook.call(step, state, sums)
+    return state
+
+
+def next_stop(step: int, steps: int, intervals: Sequence[int]) -> int:
+    """Return the first step after `step` that is a multiple of any interval, at most `steps`.
+
+    >>> next_stop(130, 1000, (50, 200))
+    150
+    """
+    return min(steps, *(step - step % interval + interval for interval in intervals))
+
+
+def score(
+    learner: Learner | Trainer,
+    state: State,
+    batches: Batches,
+    metrics: Mapping[str, Metric] | None = None,
+) -> dict[str, float]:
+    """Evaluate one split: sums over all its batches, each divided once."""
+    trainer = learner if isinstance(learner, Trainer) else Trainer(learner)
+    return finalize(trainer.evaluate(state, batches), metrics or {})

@@ -1,0 +1,82 @@
+"""The learner of labelled batches."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cityjax.learner import Batch, Learner, Model, State, Sums, new_state, step_key
+from cityjax.metrics import Metric
+
+
+def sum_over(axis_name: str | None, sums: Any) -> Any:
+    """Add sums up over the devices of a named axis; without one they are whole already."""
+    return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+
+def gradients(objective: Callable, params: Any, axis_name: str | None) -> tuple[Any, Any]:
+    """Differentiate `objective(params) -> (loss, aux)`, a loss already summed over the axis.
+
+    Every device differentiates the whole loss, so the mean over the axis is its gradient. This
+    holds under pmap, where the transpose of psum is psum, and under shard_map's checked axes,
+    where the gradient of replicated parameters arrives summed and the mean leaves it alone.
+    Averaging gradients of per-device losses would be right only under the first.
+    """
+    grads, aux = jax.grad(objective, has_aux=True)(params)
+    return (grads if axis_name is None else jax.lax.pmean(grads, axis_name)), aux
+
+
+def supervised(
+    model: Model,
+    loss: Callable[[Any, Batch], tuple[jax.Array, jax.Array]],
+    optimizer: optax.GradientTransformation,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Learner:
+    """Make a learner that fits `model(batch["inputs"])` to `batch["targets"]`.
+
+    loss: `(outputs, batch) -> (sum, count)`, masked; it is divided once, over the whole axis.
+    metrics: accumulated by `step` and `evaluate` beside the loss, under their names.
+    """
+    metrics = metrics or {}
+
+    def measure(outputs: Any, batch: Batch) -> Sums:
+        sums = {name: metric.accumulate(outputs, batch) for name, metric in metrics.items()}
+        return {"loss": loss(outputs, batch), **sums}
+
+    def init(key: jax.Array, batch: Batch) -> State:
+        model_key, run_key = jax.random.split(key)
+        params, model_state = model.init(model_key, batch["inputs"])
+        return new_state(run_key, params, model_state, optimizer.init(params))
+
+    def step(state: State, batch: Batch, *, axis_name: str | None = None) -> tuple[State, Sums]:
+        def objective(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+            outputs, model_state = model.apply(
+                params,
+                state.model_state,
+                batch["inputs"],
+                key=step_key(state),
+                train=True,
+                axis_name=axis_name,
+            )
+            total, count = sum_over(axis_name, loss(outputs, batch))
+            return total / jnp.maximum(count, 1), (outputs, model_state)
+
+        grads, (outputs, model_state) = gradients(objective, state.params, axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            model_state=model_state,
+            opt_state=opt_state,
+        )
+        return state, sum_over(axis_name, measure(outputs, batch))
+
+    def evaluate(state: State, batch: Batch, *, axis_name: str | None = None) -> Sums:
+        return sum_over(axis_name, measure(predict(state, batch["inputs"]), batch))
+
+    def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> Any:
+        return model.apply(state.params, state.model_state, inputs, key=key)[0]
+
+    return Learner(init, step, evaluate, predict)

@@ -1,0 +1,1 @@
+"""Models: one file per family, pure functions in Flax Linen, sizes as fields, no configs."""

@@ -1,0 +1,157 @@
+"""Recurrent networks: the article's third, y_t = f(y_{t-1}, x_t; theta), with the cell a choice.
+
+The product of the inputs with their weights does not depend on the past, so it is one matrix
+product over all steps, outside the scan; only the product with the hidden state is inside.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cityjax.models.layers import Dropout
+from cityjax.names import CELLS
+
+# (projected input [B, gates * H], recurrent product [B, gates * H], carry) -> carry; the hidden
+# state is the carry's last element.
+Cell = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...]], tuple[jax.Array, ...]]
+
+
+def simple_cell(x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """h_t = tanh(x_t W + h_{t-1} U + b): the article's recurrent layer (Elman 1990)."""
+    del carry
+    return (jnp.tanh(x + h),)
+
+
+def gru_cell(x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """h_t = (1 - z) n + z h_{t-1} with n = tanh(x_n + r h_n) (Cho et al. 2014, cuDNN's form)."""
+    (hidden,) = carry
+    reset_x, update_x, new_x = jnp.split(x, 3, axis=-1)
+    reset_h, update_h, new_h = jnp.split(h, 3, axis=-1)
+    reset = jax.nn.sigmoid(reset_x + reset_h)
+    update = jax.nn.sigmoid(update_x + update_h)
+    new = jnp.tanh(new_x + reset * new_h)
+    return ((1 - update) * new + update * hidden,)
+
+
+def lstm_cell(x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """c_t = f c_{t-1} + i g, h_t = o tanh(c_t) (Hochreiter and Schmidhuber 1997; Gers 2000)."""
+    memory, _ = carry
+    input_gate, forget_gate, candidate, output_gate = jnp.split(x + h, 4, axis=-1)
+    memory = jax.nn.sigmoid(forget_gate) * memory + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
+    return memory, jax.nn.sigmoid(output_gate) * jnp.tanh(memory)
+
+
+# name -> (cell, gates, size of the carry)
+_CELLS: dict[str, tuple[Cell, int, int]] = {
+    "simple": (simple_cell, 1, 1),
+    "gru": (gru_cell, 3, 1),
+    "lstm": (lstm_cell, 4, 2),
+}
+
+
+class Recurrent(nn.Module):
+    """One recurrent layer over a sequence.
+
+    cell: "simple", "gru" or "lstm". unroll: steps of the scan written out per iteration.
+    """
+
+    hidden_size: int
+    cell: str = "gru"
+    unroll: int = 1
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, initial: Any = None) -> jax.Array:
+        """Map inputs [B, T, C] to the hidden states [B, T, hidden_size].
+
+        initial: hidden state [B, hidden_size] before the first step; zeros by default.
+        """
+        if self.cell not in _CELLS:
+            raise ValueError(f"cell={self.cell!r} is unknown: {', '.join(CELLS)}")
+        cell, gates, carry_size = _CELLS[self.cell]
+        batch_size = inputs.shape[0]
+        projected = nn.Dense(gates * self.hidden_size, name="input")(inputs)
+        # Orthogonal gate by gate, so that each gate keeps the norm of the state (Saxe et al. 2014).
+        kernel = self.param(
+            "recurrent_kernel",
+            _orthogonal_gates(gates),
+            (self.hidden_size, gates * self.hidden_size),
+            inputs.dtype,
+        )
+        # A GRU's reset gate acts after the recurrent product, whose bias the input's cannot replace.
+        bias = self.param(
+            "recurrent_bias", nn.initializers.zeros, (gates * self.hidden_size,), inputs.dtype
+        )
+        carry = (jnp.zeros((batch_size, self.hidden_size), inputs.dtype),) * carry_size
+        if initial is not None:
+            carry = (*carry[:-1], initial)
+
+        def step(carry: tuple[jax.Array, ...], x: jax.Array) -> tuple[Any, jax.Array]:
+            carry = cell(x, carry[-1] @ kernel + bias[None], carry)
+            return carry, carry[-1]
+
+        _, hidden = jax.lax.scan(step, carry, jnp.swapaxes(projected, 0, 1), unroll=self.unroll)
+        return jnp.swapaxes(hidden, 0, 1)
+
+
+def _orthogonal_gates(gates: int) -> Callable[..., jax.Array]:
+    orthogonal = nn.initializers.orthogonal()
+
+    def initialize(key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+        size = shape[0]
+        keys = jax.random.split(key, gates)
+        return jnp.concatenate([orthogonal(k, (size, size), dtype) for k in keys], axis=1)
+
+    return initialize
+
+
+class GatedMixture(nn.Module):
+    """The article's gate, y_t = sum_i o_i h_t^i: a mixture of I hidden states, weighted by gates.
+
+    Each of the `experts` recurrent layers has its own hidden state h^i; the gates
+    o = softmax(x_t W + b), one per expert, sum to one at every step (Jacobs et al. 1991).
+    """
+
+    hidden_size: int
+    experts: int
+    cell: str = "simple"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Map inputs [B, T, C] to the mixed hidden states [B, T, hidden_size]."""
+        hidden = jnp.stack(
+            [Recurrent(self.hidden_size, self.cell)(inputs) for _ in range(self.experts)], axis=-1
+        )
+        gates = jax.nn.softmax(nn.Dense(self.experts, name="gate")(inputs), axis=-1)
+        return jnp.einsum("bthi,bti->bth", hidden, gates)
+
+
+class RNN(nn.Module):
+    """Recurrent layers and a dense head on the last hidden state.
+
+    experts: where above 1, every recurrent layer is a `GatedMixture` of that many. dropout: rate
+    before the head, in training.
+    """
+
+    hidden_size: int
+    output_size: int
+    cell: str = "gru"
+    layers: int = 1
+    experts: int = 1
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, inputs: jax.Array, *, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        """Map a sequence [B, T, ...], features flattened, to [B, output_size]."""
+        x = inputs.reshape(*inputs.shape[:2], -1)
+        for _ in range(self.layers):
+            if self.experts > 1:
+                x = GatedMixture(self.hidden_size, self.experts, self.cell)(x)
+            else:
+                x = Recurrent(self.hidden_size, self.cell)(x)
+        x = Dropout(self.dropout)(x[:, -1], train=train, axis_name=axis_name)
+        return nn.Dense(self.output_size)(x)

@@ -1,0 +1,295 @@
+"""Turn command-line arguments into checked configurations, in Hydra's grammar.
+
+One route serves a single run, a sweep (`-m`) and `run([...])`: split the arguments, read each
+value by Hydra's grammar (cityjax/grammar.py), build the experiment's own dataclass. The reasons
+are in docs/adr/003-hydra.md.
+"""
+
+import dataclasses
+import itertools
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from cityjax import registry
+from cityjax.config import (
+    PLACE_KEYS,
+    ConfigError,
+    RunConfig,
+    did_you_mean,
+    field_types,
+    keys,
+    one_line,
+    spell,
+)
+from cityjax.grammar import (
+    FREE_TEXT_KEYS,
+    LARGEST_SWEEP,
+    check_types,
+    convert,
+    parse,
+    sweep_points,
+)
+
+FLAGS = {"-m": "multirun", "--multirun": "multirun", "-h": "help", "--help": "help"}
+SPECIAL_KEYS = ("experiment", "config", "evaluate_only")
+_LISTS_THEM = "(python -m cityjax.run lists them)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    experiment: its name (the file's stem); None asks for the list. source: what `save_config`
+    keeps: the name, or the absolute path of an experiment given as a file. configs: one, or the
+    points of a sweep, the last key varying fastest; none where help is asked for. overrides: for
+    each of them the `key=value` arguments that make it, without the special keys. swept: the keys
+    that vary.
+    """
+
+    experiment: str | None = None
+    source: str | None = None
+    module: ModuleType | None = None
+    configs: tuple[RunConfig, ...] = ()
+    overrides: tuple[tuple[str, ...], ...] = ()
+    swept: tuple[str, ...] = ()
+    evaluate_only: bool = False
+    help: bool = False
+
+
+class SavedConfig(NamedTuple):
+    """What a run's config.yaml holds; `resolved` has the choices that `auto` made."""
+
+    experiment: str
+    module: ModuleType
+    config: RunConfig
+    resolved: dict[str, Any]
+
+
+def resolve(arguments: Sequence[str]) -> Request:
+    """Read `experiment=NAME key=value ... [-m]`.
+
+    Raises:
+      ConfigError: whatever is wrong with the arguments, in one line.
+    """
+    flags, given = _split(arguments)
+    evaluate_only = False
+    if "evaluate_only" in given:
+        text = given["evaluate_only"]
+        evaluate_only = convert("evaluate_only", text, parse("evaluate_only", text).value(), bool)
+    saved = _saved(given, evaluate_only)
+    if saved is None and "experiment" not in given:
+        if given:
+            key, text = next(iter(given.items()))
+            hint = "" if key in SPECIAL_KEYS else did_you_mean(key, SPECIAL_KEYS)
+            raise ConfigError(
+                f"unknown key {spell(key)!r}: {hint}"
+                if hint
+                else f"{spell(key)}={spell(text)} needs experiment=NAME {_LISTS_THEM}"
+            )
+        return Request(help="help" in flags)
+    module = saved.module if saved else registry.load(given["experiment"])
+    name = Path(str(module.__file__)).stem
+    source = saved.experiment if saved else registry.source_of(given["experiment"])
+    if "help" in flags:
+        return Request(name, source, module, evaluate_only=evaluate_only, help=True)
+
+    check_types(module.Config)
+    points = {
+        key: sweep_points(
+            key, text, _field_type(module.Config, name, key), multirun="multirun" in flags
+        )
+        for key, text in given.items()
+        if key not in SPECIAL_KEYS
+    }
+    if math.prod(map(len, points.values())) > LARGEST_SWEEP:
+        raise ConfigError(f"this sweep has more than {LARGEST_SWEEP} runs")
+    base: dict[str, Any] = {}
+    if saved:  # repeated with the numbers of that run, in a place of its own
+        known = keys(type(saved.config))
+        base = {key: getattr(saved.config, key) for key in known if key not in PLACE_KEYS}
+    runs = list(itertools.product(*points.values()))
+    return Request(
+        name,
+        source,
+        module,
+        configs=tuple(
+            _build(module.Config, name, base | {point.key: point.value for point in run})
+            for run in runs
+        ),
+        overrides=tuple(tuple(f"{point.key}={point.text}" for point in run) for run in runs),
+        swept=tuple(key for key, values in points.items() if len(values) > 1),
+        evaluate_only=evaluate_only,
+    )
+
+
+def save_config(
+    path: str | os.PathLike[str],
+    experiment: str,
+    config: RunConfig,
+    resolved: Mapping[str, Any] | None = None,
+) -> None:
+    """Write config.yaml, all of it or none.
+
+    experiment: `Request.source`. resolved: what `auto` chose, as plain data.
+    """
+    import yaml
+
+    content = {"experiment": experiment, **config.to_dict(), "resolved": dict(resolved or {})}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    temporary = Path(f"{os.fspath(path)}.partial")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def load_config(path: str | os.PathLike[str]) -> SavedConfig:
+    """Read a run's config.yaml and load its experiment; keys it lacks take their defaults.
+
+    Raises:
+      ConfigError: it cannot be read, or does not fit the experiment as that is today.
+    """
+    import yaml
+
+    shown = spell(os.fspath(path))
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{shown} does not exist") from error
+    except (OSError, ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{shown} cannot be read: {one_line(error)}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("experiment"), str):
+        raise ConfigError(f"{shown} is no configuration of a run: it names no experiment")
+    experiment, resolved = content.pop("experiment"), content.pop("resolved", None) or {}
+    if not isinstance(resolved, dict):
+        raise ConfigError(f"{shown}: resolved={spell(resolved)}: a mapping is expected")
+    try:
+        module = registry.load(experiment)
+        name = Path(str(module.__file__)).stem
+        values = {}
+        for key, value in content.items():
+            hint = _field_type(module.Config, name, str(key))
+            text = isinstance(value, str) and hint in (str, str | None)
+            values[key] = value if text else convert(key, spell(value), value, hint)
+        return SavedConfig(experiment, module, _build(module.Config, name, values), resolved)
+    except ConfigError as error:
+        raise ConfigError(f"{shown}: {error}") from error
+
+
+def help_text(module: ModuleType, name: str) -> str:
+    """The experiment's docstring and a table of its keys: its own, then those of every run."""
+    config_class = module.Config
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    shared = [field.name for field in dataclasses.fields(RunConfig)]
+    given = keys(config_class)
+    rows: dict[str, tuple[str, str]] = {}
+    for key in given:
+        default, factory = fields[key].default, fields[key].default_factory
+        if factory is not dataclasses.MISSING:
+            default = factory()
+        # A changed default needs no new help: the nearest class that has some gives it.
+        owners = [vars(owner).get("__dataclass_fields__", {}) for owner in config_class.__mro__]
+        texts = [owner[key].metadata.get("help", "") for owner in owners if key in owner]
+        required = default is dataclasses.MISSING
+        rows[key] = ("(required)" if required else spell(default), next(filter(None, texts), ""))
+    width = max(map(len, rows))
+    default_width = max(len(default) for default, _ in rows.values())
+
+    def table(names: Iterable[str]) -> list[str]:
+        return [
+            f"  {key:<{width}}  {rows[key][0]:<{default_width}}  {rows[key][1]}".rstrip()
+            for key in names
+        ]
+
+    own = [key for key in given if key not in shared]
+    lines = [(module.__doc__ or "").strip(), ""]
+    if own:
+        lines += [f"Keys of {name}:", *table(own), ""]
+    lines += ["Keys of every run:", *table(key for key in given if key in shared)]
+    return "\n".join(lines).lstrip()
+
+
+def _split(arguments: Sequence[str]) -> tuple[set[str], dict[str, str]]:
+    """Flags, and the text given for each key; nothing is interpreted yet."""
+    if isinstance(arguments, (str, bytes)):
+        raise ConfigError('arguments are a list: ["experiment=NAME", "key=value"]')
+    flags: set[str] = set()
+    given: dict[str, str] = {}
+    for argument in arguments:
+        if not isinstance(argument, str) or "\0" in argument:
+            raise ConfigError(f"argument {spell(argument)!r} is no text of the form key=value")
+        if argument in FLAGS:
+            flags.add(FLAGS[argument])
+            continue
+        key, equals, text = argument.partition("=")
+        if key.startswith("-"):
+            raise ConfigError(
+                f"unknown flag {spell(key)!r}: keys are written key=value, without dashes;"
+                " the flags are -m (sweep) and --help"
+            )
+        if key.startswith(("+", "~")):
+            raise ConfigError(
+                f"{spell(argument)}: keys are neither added nor removed; write key=value, no + or ~"
+            )
+        if not equals:
+            raise ConfigError(f"{spell(argument)!r} has no '=': arguments are written key=value")
+        if not key:
+            raise ConfigError(f"{spell(argument)!r} has no key: arguments are written key=value")
+        if not (text if key in FREE_TEXT_KEYS else text.strip()):
+            raise ConfigError(f"{spell(key)}= has no value: leave it out to get the default")
+        if key in given:
+            raise ConfigError(
+                f"key {spell(key)!r} is given twice: {spell(given[key])} and {spell(text)}"
+            )
+        given[key] = text
+    return flags, given
+
+
+def _saved(given: Mapping[str, str], evaluate_only: bool) -> SavedConfig | None:
+    """The configuration that `config=` or `evaluate_only=true workdir=` point to."""
+    if evaluate_only:
+        if "workdir" not in given:
+            raise ConfigError("evaluate_only=true needs workdir=RUN, the folder of a run")
+        for key in given:
+            if key not in ("evaluate_only", "workdir", "experiment", "progress"):
+                raise ConfigError(
+                    f"{spell(key)} has no use with evaluate_only=true,"
+                    " which scores a run with its own configuration"
+                )
+        path = os.path.join(given["workdir"], "config.yaml")
+    elif "config" in given:
+        path = given["config"]
+        path = os.path.join(path, "config.yaml") if os.path.isdir(path) else path
+    else:
+        return None
+    saved = load_config(path)
+    if "experiment" in given and registry.source_of(given["experiment"]) != saved.experiment:
+        raise ConfigError(
+            f"{spell(path)} is of experiment {spell(saved.experiment)},"
+            f" not {spell(given['experiment'])}"
+        )
+    return saved
+
+
+def _field_type(config_class: type[RunConfig], name: str, key: str) -> Any:
+    """The type of a key; refuses what the experiment does not know or use."""
+    if key in config_class.unused:
+        raise ConfigError(f"{key} has no use in experiment {name}")
+    known = keys(config_class)
+    if key not in known:
+        hint = did_you_mean(key, known) or f"experiment={name} --help lists them"
+        raise ConfigError(f"unknown key {spell(key)!r} for experiment {name}: {hint}")
+    return field_types(config_class)[key]
+
+
+def _build(config_class: type[RunConfig], name: str, values: Mapping[str, Any]) -> RunConfig:
+    try:
+        config = config_class(**values)
+        RunConfig.__post_init__(config)  # an experiment may have forgotten to call super()
+    except ConfigError:
+        raise
+    except Exception as error:  # checks of a user's own, which may raise anything
+        raise ConfigError(f"experiment {name}: {one_line(error)}") from error
+    return config

@@ -1,0 +1,191 @@
+"""Compiled training and evaluation on one device or many: the only file that names pmap.
+
+`step` is written once; here it becomes a program of k updates per dispatch, under jit or, the batch
+split over the local devices, under pmap. The state is never replicated by hand: it goes in whole
+and comes out whole.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core as jax_core
+
+from cityjax.data.sources import Batch, Batches, Source
+from cityjax.errors import UserError
+from cityjax.learner import Learner, State, Sums, data_key
+
+AXIS = "batch"
+
+
+def choose(parallel: str, batch_size: int) -> str:
+    """Resolve "auto" to "pmap" where several local devices divide the batch, else to "jit".
+
+    Raises UserError where "pmap" is asked for and the devices do not divide the batch.
+    """
+    devices = jax.local_device_count()
+    if parallel == "pmap" and batch_size % devices:
+        raise UserError(
+            f"batch_size={batch_size} is not divisible by the {devices} local devices: "
+            f"use a multiple of {devices}, or parallel=jit"
+        )
+    if parallel == "auto":
+        return "pmap" if devices > 1 and batch_size % devices == 0 else "jit"
+    return parallel
+
+
+def choose_chunk(learner: Learner, source: Source, state: State) -> int:
+    """Return how many updates one dispatch should hold: 50, or 1 for convolutions on a CPU.
+
+    Many small updates per dispatch hide its cost, but inside a scan XLA:CPU does not use its fast
+    convolutions (jax issue 12868).
+    """
+    if jax.default_backend() != "cpu":
+        return 50
+    batch = jax.eval_shape(source, state.key, state.step)
+    program = jax.make_jaxpr(learner.step)(state, batch)
+    return 1 if "conv_general_dilated" in set(_primitives(program.jaxpr)) else 50
+
+
+def _primitives(jaxpr: Any) -> set[str]:
+    """Name every primitive of a program, inner programs included."""
+    names = set()
+    for equation in jaxpr.eqns:
+        names.add(equation.primitive.name)
+        for value in jax.tree.leaves(
+            list(equation.params.values()),
+            is_leaf=lambda leaf: isinstance(leaf, jax_core.Jaxpr | jax_core.ClosedJaxpr),
+        ):
+            if isinstance(value, jax_core.ClosedJaxpr):
+                names |= _primitives(value.jaxpr)
+            elif isinstance(value, jax_core.Jaxpr):
+                names |= _primitives(value)
+    return names
+
+
+class Trainer:
+    """The compiled programs of one learner: `train` for k updates, `evaluate` for one split.
+
+    A program is compiled once per number of updates and serves all seeds of a run;
+    `compile_seconds` adds up what the training programs took. devices: under pmap, the local ones
+    by default.
+    """
+
+    def __init__(
+        self, learner: Learner, *, parallel: str = "jit", devices: Sequence[Any] | None = None
+    ) -> None:
+        """Compile nothing yet; raise ValueError where `parallel` is neither "jit" nor "pmap"."""
+        if parallel not in ("jit", "pmap"):
+            raise ValueError(f"parallel={parallel!r} is unknown: jit, pmap")
+        self.learner, self.parallel = learner, parallel
+        self.devices = list(devices or jax.local_devices()) if parallel == "pmap" else None
+        self.compile_seconds = 0.0
+        self._training: dict[int, Any] = {}
+        self._evaluation = self._compile(self._measure)
+
+    def place(self, tree: Any) -> Any:
+        """Put arrays where the programs want them: on every device of the pmap, or as they are."""
+        if self.devices is None:
+            return tree
+        mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
+        return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+    def train(self, state: State, sums: Sums, source: Source, updates: int) -> tuple[State, Sums]:
+        """Do `updates` updates in one dispatch, adding to `sums`; state and sums are donated."""
+        program = self._program(state, sums, source, updates)
+        return self._settled(program(state, sums, source, *self._index()))
+
+    def memory(self, state: State, sums: Sums, source: Source, updates: int) -> int | None:
+        """Return the bytes one device holds during `train`, or None where no compiler tells."""
+        usage = self._program(state, sums, source, updates).memory_analysis()
+        if usage is None:
+            return None
+        outputs = usage.output_size_in_bytes - usage.alias_size_in_bytes
+        return usage.argument_size_in_bytes + outputs + usage.temp_size_in_bytes
+
+    def zero_sums(self, state: State, source: Source) -> Sums:
+        """Return the sums of no update, of the shapes that `train` adds to."""
+        batch = jax.eval_shape(source, state.key, state.step)
+        _, sums = jax.eval_shape(self.learner.step, state, batch)
+        return self.place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums))
+
+    def evaluate(self, state: State, batches: Batches) -> Sums:
+        """Add up `learner.evaluate` over all batches of a split."""
+        if batches.count < 1:
+            raise ValueError("a split without batches cannot be evaluated")
+        totals = [
+            self._settled(
+                self._evaluation(state, batches.source, jnp.int32(number), *self._index())
+            )
+            for number in range(batches.count)
+        ]
+        return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *totals)
+
+    def _program(self, state: State, sums: Sums, source: Source, updates: int) -> Any:
+        if updates not in self._training:
+            start = time.perf_counter()
+            program = self._compile(partial(self._updates, updates), donate_argnums=(0, 1))
+            lowered = program.lower(state, sums, source, *self._index())
+            self._training[updates] = lowered.compile()
+            self.compile_seconds += time.perf_counter() - start
+        return self._training[updates]
+
+    def _compile(self, function: Callable, **options: Any) -> Any:
+        if self.devices is None:
+            return jax.jit(function, **options)
+        return jax.pmap(
+            function,
+            axis_name=AXIS,
+            in_axes=(None, None, None, 0),
+            out_axes=None,
+            devices=self.devices,
+            **options,
+        )
+
+    def _settled(self, outputs: Any) -> Any:
+        # Forced CPU devices share one pool of threads, in which two programs with collectives in
+        # flight wait for each other for ever; elsewhere dispatch runs ahead.
+        if self.devices is not None and self.devices[0].platform == "cpu":
+            return jax.block_until_ready(outputs)
+        return outputs
+
+    def _index(self) -> tuple[jax.Array, ...]:
+        # pmap wants an argument that is mapped; each device finds its own place in it.
+        return () if self.devices is None else (jnp.arange(len(self.devices)),)
+
+    def _share(self, batch: Batch, *index: jax.Array) -> tuple[Batch, str | None]:
+        """Return this device's part of a batch and the axis; the whole batch where one has it."""
+        if self.devices is None:
+            return batch, None
+        size, count = batch["mask"].shape[0], len(self.devices)
+        if size % count:
+            raise ValueError(f"a batch of {size} is not divisible by {count} devices")
+        start = index[0] * (size // count)
+
+        def part(leaf: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(leaf, start, size // count)
+
+        return jax.tree.map(part, batch), AXIS
+
+    def _updates(
+        self, updates: int, state: State, sums: Sums, source: Source, *index: jax.Array
+    ) -> tuple[State, Sums]:
+        def update(carry: tuple[State, Sums], _: None) -> tuple[tuple[State, Sums], None]:
+            state, sums = carry
+            batch, axis_name = self._share(source(data_key(state), state.step), *index)
+            state, new = self.learner.step(state, batch, axis_name=axis_name)
+            return (state, jax.tree.map(jnp.add, sums, new)), None
+
+        if updates == 1:
+            return update((state, sums), None)[0]
+        return jax.lax.scan(update, (state, sums), length=updates)[0]
+
+    def _measure(
+        self, state: State, source: Source, number: jax.Array, *index: jax.Array
+    ) -> Sums:
+        batch, axis_name = self._share(source(data_key(state), number), *index)
+        return self.learner.evaluate(state, batch, axis_name=axis_name)

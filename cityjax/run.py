@@ -1,0 +1,301 @@
+"""The command line, `python -m cityjax.run experiment=NAME key=value ...`, and its Python form."""
+
+import contextlib
+import dataclasses
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cityjax.errors import UserError
+
+if TYPE_CHECKING:
+    from cityjax.config import RunConfig
+    from cityjax.learner import Experiment, State
+    from cityjax.overrides import Request
+    from cityjax.progress import Progress
+    from cityjax.train import Run
+
+
+class Result(NamedTuple):
+    """What a run ended with: its folder and the content of result.json."""
+
+    workdir: Path
+    result: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The mean over seeds of each metric, by key: {"test/error": 0.0131}."""
+        return {key: entry["mean"] for key, entry in self.result["metrics"].items()}
+
+
+class Loaded(NamedTuple):
+    """A run ready to predict: `experiment.learner.predict(state, inputs)`."""
+
+    experiment: "Experiment"
+    state: "State"
+    config: Any
+
+
+class Interrupted(BaseException):
+    """A signal ended the run; `workdir` is the folder to continue, None where none was made."""
+
+    workdir: Path | None = None
+
+    def __init__(self, number: int) -> None:
+        """Keep the signal's number."""
+        super().__init__(number)
+        self.number = number
+
+
+class Signals:
+    """Ctrl-C and SIGTERM: during updates they wait for a checkpoint, otherwise stop at once."""
+
+    def __init__(self) -> None:
+        """Install nothing: `install` does."""
+        self.requested: int | None = None
+        self.deferring = False
+
+    def install(self) -> None:
+        """Handle both signals from here on; a second one stops without waiting."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def __enter__(self) -> "Signals":
+        """Begin to defer."""
+        self.deferring = True
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """Stop at once again; a signal that came after the last dispatch stops the run here."""
+        self.deferring = False
+        if self.requested is not None and details[0] is None:
+            raise self.now()
+
+    def now(self) -> BaseException:
+        """Return what ends the run."""
+        assert self.requested is not None
+        return Interrupted(self.requested)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        del frame
+        if not self.deferring or self.requested is not None:
+            raise Interrupted(number)
+        self.requested = number
+
+
+def run(arguments: Sequence[str]) -> "Result | list[Result]":
+    """Run what the command line would: `run(["experiment=gan_mnist", "steps=100"])`.
+
+    Returns the Result, or for a sweep (`-m`) the list of them. Installs no signal handler, ends no
+    process, changes no setting of JAX. Raises UserError where the command line prints its line.
+    """
+    from cityjax.overrides import resolve
+
+    request = resolve(arguments)
+    if request.experiment is None or request.help:
+        raise UserError('nothing to run: give ["experiment=NAME", "key=value", ...]')
+    results = _run(request, None)
+    return results if len(request.configs) > 1 else results[0]
+
+
+def load(workdir: str | Path, *, seed: int | None = None) -> Loaded:
+    """Return the experiment and the selected state of a run, of its first seed by default.
+
+    Raises UserError where the folder holds no run, or no checkpoint of that seed.
+    """
+    from cityjax import folder, overrides, train
+
+    path = Path(workdir)
+    saved = overrides.load_config(path / folder.CONFIG)
+    request = overrides.Request(Path(str(saved.module.__file__)).stem, module=saved.module)
+    ready = _prepare(request, saved.config, path, saved.resolved)
+    seed = saved.config.seed if seed is None else seed
+    return Loaded(ready.experiment, train.selected_state(ready, seed), saved.config)
+
+
+def _run(request: "Request", signals: Signals | None) -> list[Result]:
+    """Carry out every configuration of a request, one after another."""
+    from cityjax.progress import make_progress
+
+    count = len(request.configs)
+    base = _sweep_folder(request) if count > 1 else None
+    results = []
+    for number, config in enumerate(request.configs):
+        progress = make_progress(config.progress)
+        if base is not None:
+            config = dataclasses.replace(config, workdir=str(base / f"{number:03d}"))
+            progress.note(f"run {number + 1} of {count}: {' '.join(request.overrides[number])}")
+        carry_out = _evaluate if request.evaluate_only else _train
+        try:
+            results.append(carry_out(request, config, progress, signals))
+        finally:
+            progress.close()
+    return results
+
+
+def _sweep_folder(request: "Request") -> Path:
+    given = request.configs[0].workdir
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path(given) if given is not None else Path("runs", f"{request.experiment}", f"{stamp}-m")
+
+
+def _train(
+    request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
+) -> Result:
+    """Train, judge and report; whatever a user can mend is raised before anything is written."""
+    from cityjax import folder, train
+    from cityjax.conclude import conclude
+
+    began = time.perf_counter()
+    name, module = str(request.experiment), request.module
+    path, resolved = folder.find(config, name)
+    if path is not None and (result := folder.read_result(path)) is not None:
+        progress.note(f"{path} holds this run, finished: its result follows")
+        return Result(path, result)
+    ready = _prepare(request, config, path, resolved)
+    choices = {
+        "parallel": ready.trainer.parallel,
+        "devices": len(ready.trainer.devices or [0]),
+        "chunk": ready.chunk,
+    }
+    if path is None:
+        path = folder.create(config, name, str(request.source), choices)
+        ready = ready._replace(path=path)
+    elif resolved != choices:
+        progress.note(f"this run began with {resolved}: its last digits will differ from here on")
+    try:
+        for line in _description(ready):
+            progress.note(line)
+        for seed in range(config.seed, config.seed + config.seeds):
+            with signals or contextlib.nullcontext():
+                train.train_seed(ready, seed, progress, signals)
+            progress.close()
+        summary = (module.__doc__ or "").strip().partition("\n")[0]
+        return Result(path, conclude(ready, summary, time.perf_counter() - began))
+    except Interrupted as stop:
+        stop.workdir = path
+        raise
+
+
+def _evaluate(
+    request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
+) -> Result:
+    """Score a run's selected checkpoints again; its folder stays as it is."""
+    from cityjax import folder, overrides, train
+    from cityjax.conclude import make_result
+
+    del progress, signals
+    path = Path(str(config.workdir))
+    saved = overrides.load_config(path / folder.CONFIG)
+    ready = _prepare(request, saved.config, path, saved.resolved)
+    tests = []
+    for seed in range(saved.config.seed, saved.config.seed + saved.config.seeds):
+        step, values = train.judge(ready, seed)
+        tests.append({"seed": seed, "step": step, "split": "test", **values})
+    return Result(path, make_result(ready, tests))
+
+
+def _prepare(
+    request: "Request", config: "RunConfig", path: Path | None, resolved: Mapping[str, Any]
+) -> "Run":
+    """Build the experiment and resolve what `auto` leaves open; nothing is written or compiled."""
+    from cityjax import parallel, train
+
+    module = request.module
+    assert module is not None
+    # The choice of devices is checked first: it needs no data.
+    form = parallel.choose(resolved.get("parallel", config.parallel), config.batch_size)
+    experiment = module.build(config)
+    like = train.abstract_state(experiment)
+    trainer = parallel.Trainer(experiment.learner, parallel=form)
+    chunk = resolved.get("chunk", config.chunk)
+    if chunk == "auto":
+        chunk = parallel.choose_chunk(experiment.learner, experiment.train, like)
+    name = str(request.experiment)
+    return train.Run(name, config, experiment, trainer, like, chunk, path or Path())
+
+
+def _description(ready: "Run") -> list[str]:
+    """Say what is about to run and the memory it takes."""
+    import jax
+
+    def megabytes(tree: Any) -> str:
+        arrays = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
+        return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in arrays) / 2**20:,.1f} MB"
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(ready.like.params))
+    devices = ready.trainer.devices or jax.local_devices()[:1]
+    experiment = ready.experiment
+    data = [experiment.train, *(batches.source for batches in experiment.evaluation.values())]
+    return [
+        f"{ready.name} -> {ready.path}",
+        f"  {parameters:,} parameters; state {megabytes(ready.like)}, data {megabytes(data)}",
+        f"  {len(devices)} x {devices[0].device_kind} ({ready.trainer.parallel}), "
+        f"{ready.config.steps:,} steps of {ready.config.batch_size}, {ready.chunk} per dispatch",
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    from cityjax.overrides import resolve
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signals = Signals()
+    signals.install()
+    try:
+        request = resolve(arguments)
+        if request.experiment is None:
+            _print_list()
+            return 0
+        if request.help:
+            from cityjax.overrides import help_text
+
+            assert request.module is not None
+            print(help_text(request.module, request.experiment))
+            return 0
+        _print_results(request, _run(request, signals))
+        return 0
+    except UserError as error:
+        print(f"cityjax: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"\ncityjax: stopped by {signal.Signals(stop.number).name}", file=sys.stderr)
+        if stop.workdir is not None:
+            place = (f"config={stop.workdir / 'config.yaml'}", f"workdir={stop.workdir}")
+            command = " ".join(shlex.quote(part) for part in place)
+            print(f"continue with: python -m cityjax.run {command}", file=sys.stderr)
+        return 128 + stop.number
+
+
+def _print_list() -> None:
+    from cityjax.registry import available
+
+    entries = available()
+    width = max((len(name) for name in entries), default=0)
+    print("usage: python -m cityjax.run experiment=NAME [key=value ...] [-m]\n\nexperiments:")
+    for entry in entries.values():
+        print(f"  {entry.name:<{width}}  {entry.summary}")
+    print("\npython -m cityjax.run experiment=NAME --help shows the keys of one.")
+
+
+def _print_results(request: "Request", results: list[Result]) -> None:
+    from rich.console import Console
+
+    from cityjax.report.tables import result_table, sweep_table
+
+    console = Console()
+    if len(results) > 1:
+        rows = list(zip(request.overrides, (result.result for result in results), strict=True))
+        console.print(sweep_table(rows))
+        return
+    console.print(result_table(results[0].result))
+    if not request.evaluate_only:
+        print(f"report: {results[0].workdir / 'report.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""One seed of a run: begun or resumed, trained with its hooks, judged."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from cityjax import checkpoint, folder
+from cityjax.config import RunConfig
+from cityjax.data.sources import Source
+from cityjax.fit import Hook, fit, score
+from cityjax.learner import Experiment, State, Sums, judge_key
+from cityjax.metrics import finalize
+from cityjax.parallel import Trainer
+from cityjax.progress import Progress
+from cityjax.report import figures
+
+
+class Stop(Protocol):
+    """Asked after every dispatch: `requested` is set when the run is to stop at a checkpoint."""
+
+    requested: int | None
+
+    def now(self) -> BaseException:
+        """Return what to raise once the checkpoint is written."""
+        ...
+
+
+class Run(NamedTuple):
+    """A configuration made ready: its experiment, programs and folder.
+
+    like: the shapes of the state. chunk: updates per dispatch, `auto` resolved.
+    """
+
+    name: str
+    config: RunConfig
+    experiment: Experiment
+    trainer: Trainer
+    like: State
+    chunk: int
+    path: Path
+
+
+def abstract_state(experiment: Experiment) -> State:
+    """Return the shapes of an experiment's state, computing nothing."""
+    return jax.eval_shape(_first_state(experiment), jax.random.key(0), experiment.train)
+
+
+def _first_state(experiment: Experiment) -> Any:
+    def first(key: jax.Array, train: Source) -> State:
+        return experiment.learner.init(key, train(key, jnp.int32(0)))
+
+    return first
+
+
+def train_seed(run: Run, seed: int, progress: Progress, stop: Stop | None = None) -> None:
+    """Train one seed from its last checkpoint, or from the start, and write its test line.
+
+    A seed whose test line is there is finished. Lines after the checkpoint are cut first: they are
+    written again, bit for bit.
+    """
+    config, experiment, trainer, path = run.config, run.experiment, run.trainer, run.path
+    metrics_file, timing_file = path / folder.METRICS, path / folder.TIMING
+    if any(_of(line, seed, "test") for line in folder.read_lines(metrics_file)):
+        return
+    state, sums, first = _begin(run, seed)
+    lines = folder.cut(path, seed, first)
+    best_value = min(
+        (ranking(run, line) for line in lines if _of(line, seed, "validation")), default=None
+    )
+    last, best = (folder.checkpoints(path, seed, kind) for kind in ("last", "best"))
+    board = _tensorboard(path, seed, first)
+    progress.start(seed, first, config.steps)
+    # Evaluations and checkpoints push the clock forward: they are no part of the updates' time.
+    clock = {"time": time.perf_counter(), "step": first, "compile": trainer.compile_seconds}
+
+    def record(step: int, split: str, values: Mapping[str, float]) -> None:
+        folder.append(metrics_file, {"seed": seed, "step": step, "split": split, **values})
+        for name, value in values.items():
+            board.add_scalar(f"{split}/{name}", value, step)
+        progress.line(step, split, values)
+
+    def log(step: int, state: State, sums: Sums) -> None:
+        del state
+        record(step, "train", finalize(sums, experiment.metrics))
+        now, compiled = time.perf_counter(), trainer.compile_seconds - clock["compile"]
+        line = {
+            "seed": seed,
+            "step": step,
+            "updates": step - clock["step"],
+            "seconds": now - clock["time"] - compiled,
+            "compile_seconds": compiled,
+        }
+        folder.append(timing_file, line)
+        clock.update(time=now, step=step, compile=trainer.compile_seconds)
+
+    def evaluate(step: int, state: State, sums: Sums) -> None:
+        nonlocal best_value
+        del sums
+        began = time.perf_counter()
+        if "validation" in experiment.evaluation:
+            batches = experiment.evaluation["validation"]
+            values = score(trainer, state, batches, experiment.metrics)
+            record(step, "validation", values)
+            value = ranking(run, values)
+            if experiment.select and (best_value is None or value < best_value):
+                best_value = value
+                checkpoint.save(best, step, {"state": state})
+        for name, draw in experiment.snapshots.items():
+            image = jax.device_get(draw(state))
+            place = path / "figures" / "snapshots" / name / f"seed={seed}"
+            figures.save_image(image, place / f"step={step:06d}.png")
+        clock["time"] += time.perf_counter() - began
+
+    def save(step: int, state: State, sums: Sums) -> None:
+        began = time.perf_counter()
+        if checkpoint.latest(last) != step:
+            checkpoint.save(last, step, {"state": state, "sums": sums})
+        clock["time"] += time.perf_counter() - began
+
+    def watch(step: int, state: State, sums: Sums) -> None:
+        progress.advance(step)
+        if stop is not None and stop.requested is not None:
+            save(step, state, sums)
+            raise stop.now()
+
+    hooks = [
+        Hook(config.log_every, log),
+        Hook(config.eval_every, evaluate),
+        Hook(config.checkpoint_every, save),
+        Hook(None, watch),
+    ]
+    options = {"chunk": run.chunk, "hooks": hooks, "log_every": config.log_every, "sums": sums}
+    fit(trainer, experiment.train, state, config.steps, **options)
+    step, values = judge(run, seed)
+    record(step, "test", values)
+    board.close()
+
+
+def ranking(run: Run, values: Mapping[str, float]) -> float:
+    """Return the number by which a validation line is selected: smaller is better, NaN the worst.
+
+    Without `select` every line is as good as any.
+    """
+    if run.experiment.select is None:
+        return 0.0
+    name = run.experiment.select.removeprefix("validation/")
+    if name not in values:
+        raise KeyError(f"select={run.experiment.select!r}: the validation part has {list(values)}")
+    value = values[name]
+    if value is None or value != value:
+        return float("inf")
+    metric = run.experiment.metrics.get(name)
+    return -value if metric is not None and metric.better == "higher" else value
+
+
+def selected_state(run: Run, seed: int) -> State:
+    """Return the state a seed is judged by: of its best checkpoint, else of its last."""
+    best = folder.checkpoints(run.path, seed, "best")
+    if checkpoint.latest(best) is not None:
+        return checkpoint.restore(best, {"state": run.like})["state"]
+    return _restore_last(run, seed)[0]
+
+
+def judge(run: Run, seed: int) -> tuple[int, dict[str, float]]:
+    """Score the selected state of a seed: its step, and the test metrics by name."""
+    state = selected_state(run, seed)
+    values: dict[str, float] = {}
+    if "test" in run.experiment.evaluation:
+        batches = run.experiment.evaluation["test"]
+        values |= score(run.trainer, run.trainer.place(state), batches, run.experiment.metrics)
+    if run.experiment.final is not None:
+        values |= run.experiment.final(state, judge_key(state))
+    return int(state.step), values
+
+
+def _of(line: Mapping[str, Any], seed: int, split: str) -> bool:
+    return line["seed"] == seed and line["split"] == split
+
+
+def _begin(run: Run, seed: int) -> tuple[State, Sums | None, int]:
+    if checkpoint.latest(folder.checkpoints(run.path, seed, "last")) is None:
+        init = jax.jit(_first_state(run.experiment))
+        return init(jax.random.key(seed), run.experiment.train), None, 0
+    state, sums = _restore_last(run, seed)
+    return state, run.trainer.place(sums), int(state.step)
+
+
+def _restore_last(run: Run, seed: int) -> tuple[State, Sums]:
+    batch = jax.eval_shape(run.experiment.train, run.like.key, run.like.step)
+    _, sums = jax.eval_shape(run.experiment.learner.step, run.like, batch)
+    last = folder.checkpoints(run.path, seed, "last")
+    tree = checkpoint.restore(last, {"state": run.like, "sums": sums})
+    return tree["state"], tree["sums"]
+
+
+def _tensorboard(path: Path, seed: int, step: int) -> Any:
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(path / "tensorboard" / f"seed={seed}"), purge_step=step + 1)

@@ -1,0 +1,51 @@
+"""MLP on MNIST: 784-512-10 with dropout and a cosine schedule.
+
+Run: python -m cityjax.run experiment=mlp_mnist
+"""
+
+from dataclasses import dataclass
+
+from cityjax import metrics
+from cityjax.config import RunConfig, check_choice, check_range, option
+from cityjax.data import mnist, mnist_floors
+from cityjax.learner import Experiment, from_linen
+from cityjax.learners import supervised
+from cityjax.losses import softmax_cross_entropy
+from cityjax.models.mlp import MLP
+from cityjax.names import ACTIVATIONS
+from cityjax.report.digits import classifier_figures
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    steps: int = 9000
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    hidden_sizes: tuple[int, ...] = option((512,), "units of each hidden layer, at least 1")
+    activation: str = option("relu", ", ".join(ACTIVATIONS))
+    dropout: float = option(0.3, "dropout rate of the hidden layers, 0 to below 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "hidden_sizes", at_least=1)
+        check_choice(self, "activation", ACTIVATIONS)
+        check_range(self, "dropout", at_least=0, below=1)
+
+
+def build(config: Config) -> Experiment:
+    model = MLP(config.hidden_sizes, mnist.CLASSES, config.activation, config.dropout)
+    measured = {"error": metrics.error()}
+    learner = supervised(
+        from_linen(model), softmax_cross_entropy, config.make_optimizer(), measured
+    )
+    return Experiment(
+        learner,
+        train=mnist.train_source(config.batch_size),
+        evaluation=mnist.evaluation(),
+        metrics=measured,
+        baselines=mnist_floors.baselines,
+        figures=classifier_figures(learner),
+        select="validation/error",
+        protocol=mnist.PROTOCOL,
+        data=mnist.hashes(),
+    )

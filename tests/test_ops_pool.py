@@ -1,0 +1,127 @@
+"""Pooling: the values and gradients of Flax's, ties included, in every mode of differentiation."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from cityjax.ops.pool import avg_pool, max_pool
+
+SWEEP = [
+    ((2, 6, 6, 3), (2, 2)),
+    ((2, 7, 9, 3), (2, 2)),
+    ((3, 9, 7, 1), (3, 2)),
+    ((1, 5, 8, 4), (5, 3)),
+    ((2, 4, 5, 2), (1, 1)),
+    ((4, 11, 3), (3,)),
+    ((2, 4, 5, 6, 2), (2, 2, 3)),
+]
+
+
+def value_and_pullback(function, x, cotangent):
+    value, pullback = jax.vjp(function, x)
+    return value, pullback(cotangent)[0]
+
+
+def ours_and_flax(x, window, average=False):
+    """Return (value, gradient) of our pooling and of Flax's, for one random cotangent."""
+    ours, theirs = (avg_pool, nn.avg_pool) if average else (max_pool, nn.max_pool)
+    shape = jax.eval_shape(lambda x: ours(x, window), x).shape
+    cotangent = jax.random.normal(jax.random.key(9), shape, x.dtype)
+    return (
+        value_and_pullback(lambda x: ours(x, window), x, cotangent),
+        value_and_pullback(lambda x: theirs(x, window, window), x, cotangent),
+    )
+
+
+@pytest.mark.parametrize(("shape", "window"), SWEEP)
+@pytest.mark.parametrize("levels", [None, 3.0, 1.0, 0.1])
+def test_max_pool_equals_flax_with_gradients_and_ties(shape, window, levels):
+    x = jax.random.normal(jax.random.key(len(shape)), shape)
+    if levels is not None:
+        x = jnp.round(x * levels)  # 0.1 leaves zeros only: every window is one tie
+    ours, flax = ours_and_flax(x, window)
+    np.testing.assert_array_equal(ours[0], flax[0])
+    np.testing.assert_array_equal(ours[1], flax[1])
+
+
+@pytest.mark.parametrize(("shape", "window"), SWEEP)
+def test_avg_pool_equals_flax_with_gradients(shape, window):
+    ours, flax = ours_and_flax(jax.random.normal(jax.random.key(1), shape), window, average=True)
+    np.testing.assert_allclose(ours[0], flax[0], atol=1e-6)
+    np.testing.assert_allclose(ours[1], flax[1], atol=1e-6)
+
+
+def test_by_hand():
+    x = jnp.array([[1.0, 5.0, 2.0], [5.0, 5.0, 9.0], [9.0, 9.0, 9.0]]).reshape(1, 3, 3, 1)
+    assert max_pool(x).tolist() == [[[[5.0]]]]
+    assert avg_pool(x).tolist() == [[[[4.0]]]]
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    assert gradient.reshape(3, 3).tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_the_first_of_a_tie_is_the_first_row_then_the_first_column():
+    x = jnp.array([[0.0, 1.0], [1.0, 0.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    assert gradient.reshape(2, 2).tolist() == [[0, 1], [0, 0]]
+
+
+def test_infinities_and_not_a_number_pass_through():
+    x = jnp.array([-jnp.inf, -jnp.inf, jnp.nan, 1.0]).reshape(1, 4, 1)
+    pooled = max_pool(x, (2,)).ravel()
+    assert pooled[0] == -jnp.inf
+    assert jnp.isnan(pooled[1])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_the_type_is_kept(dtype):
+    x = jnp.ones((1, 4, 4, 1), dtype)
+    assert max_pool(x).dtype == avg_pool(x).dtype == dtype
+
+
+def test_under_jit_vmap_and_scan():
+    x = jnp.round(2 * jax.random.normal(jax.random.key(2), (3, 2, 6, 5, 2)))
+
+    def gradient(x):
+        return jax.grad(lambda x: jnp.sum(max_pool(x) ** 2))(x)
+
+    def flax_gradient(x):
+        return jax.grad(lambda x: jnp.sum(nn.max_pool(x, (2, 2), (2, 2)) ** 2))(x)
+
+    expected = jnp.stack([flax_gradient(one) for one in x])
+    scanned = jax.lax.scan(lambda carry, one: (carry, gradient(one)), None, x)[1]
+    np.testing.assert_array_equal(jax.vmap(jax.jit(gradient))(x), expected)
+    np.testing.assert_array_equal(scanned, expected)
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+def test_gradients_of_both_modes_and_both_orders_in_float64(pool):
+    with jax.enable_x64(True):
+        x = jax.random.permutation(jax.random.key(3), 2 * 5 * 7 * 2).reshape(2, 5, 7, 2) / 10.0
+        assert x.dtype == jnp.float64
+        check_grads(lambda x: jnp.sin(pool(x, (2, 3))), (x,), order=2, modes=["fwd", "rev"])
+
+
+def test_a_gradient_penalty_differentiates_through_pooling():
+    # The R1 penalty |d score / d x|^2, differentiated by the weights of a layer before the pool.
+    x = jax.random.normal(jax.random.key(4), (2, 6, 6, 3))
+    weights = jax.random.normal(jax.random.key(5), (3, 4))
+
+    def penalty_gradient(pool):
+        def score(x, weights):
+            return jnp.sum(jnp.tanh(pool(jnp.tanh(x @ weights))) ** 2)
+
+        return jax.grad(lambda weights: jnp.sum(jax.grad(score)(x, weights) ** 2))(weights)
+
+    ours = penalty_gradient(max_pool)
+    flax = penalty_gradient(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
+    assert jnp.max(jnp.abs(ours)) > 0.1
+    np.testing.assert_allclose(ours, flax, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [(2,), (2, 2, 2), (7, 2), (0, 2)])
+def test_a_window_that_does_not_fit_is_refused(window):
+    with pytest.raises(ValueError, match="does not fit an input of shape"):
+        max_pool(jnp.zeros((1, 6, 6, 1)), window)
