@@ -9,16 +9,17 @@ import optax
 
 from cityjax.names import OPTIMIZERS, SCHEDULES
 
-_RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
-    "sgd": optax.identity,
-    "momentum": lambda: optax.trace(decay=0.9),
-    "nesterov": lambda: optax.trace(decay=0.9, nesterov=True),
-    "adam": optax.scale_by_adam,
-    "adamw": optax.scale_by_adam,
-    "rmsprop": lambda: optax.scale_by_rms(decay=0.9),
-    "lion": optax.scale_by_lion,
-    "adagrad": optax.scale_by_rss,
-    "lamb": optax.scale_by_adam,
+# name -> momentum -> update rule. Rules without a first moment have no use for it.
+_RULES: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "sgd": lambda momentum: optax.identity(),
+    "momentum": lambda momentum: optax.trace(decay=momentum),
+    "nesterov": lambda momentum: optax.trace(decay=momentum, nesterov=True),
+    "adam": lambda momentum: optax.scale_by_adam(b1=momentum),
+    "adamw": lambda momentum: optax.scale_by_adam(b1=momentum),
+    "rmsprop": lambda momentum: optax.scale_by_rms(decay=0.9),
+    "lion": lambda momentum: optax.scale_by_lion(b1=momentum),
+    "adagrad": lambda momentum: optax.scale_by_rss(),
+    "lamb": lambda momentum: optax.scale_by_adam(b1=momentum),
 }
 
 
@@ -53,30 +54,22 @@ def make_optimizer(
     *,
     weight_decay: float = 0.0,
     gradient_clip: float | None = None,
-    momentum: float | None = None,
+    momentum: float = 0.9,
 ) -> optax.GradientTransformation:
     """Return an optimiser by name, to be called with the parameters at every update.
 
     weight_decay: decoupled from the gradient for every rule (Loshchilov and Hutter 2019) and
     times the learning rate; biases and scales (rank below 2) are not decayed. gradient_clip: the
-    largest global norm of the gradient. momentum: b1 of adam, adamw, lamb and lion, decay of
-    momentum and nesterov, in place of their 0.9. Raises ValueError for an unknown name.
+    largest global norm of the gradient. momentum: of the rules that have a first moment (b1 of
+    adam, adamw, lamb, lion; the decay of momentum, nesterov). Raises ValueError for an unknown
+    name.
     """
     if name not in _RULES:
         raise ValueError(f"optimizer={name!r} is unknown: {', '.join(OPTIMIZERS)}")
     parts = []
     if gradient_clip is not None:
         parts.append(optax.clip_by_global_norm(gradient_clip))
-    if momentum is None:
-        parts.append(_RULES[name]())
-    elif name in ("momentum", "nesterov"):
-        parts.append(optax.trace(decay=momentum, nesterov=name == "nesterov"))
-    elif name in ("adam", "adamw", "lamb"):
-        parts.append(optax.scale_by_adam(b1=momentum))
-    elif name == "lion":
-        parts.append(optax.scale_by_lion(b1=momentum))
-    else:
-        raise ValueError(f"momentum={momentum} has no use in optimizer {name}")
+    parts.append(_RULES[name](momentum))
     if weight_decay:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_matrices))
     if name == "lamb":

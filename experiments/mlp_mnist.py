@@ -5,15 +5,12 @@ Run: python -m cityjax.run experiment=mlp_mnist
 
 from dataclasses import dataclass
 
-from cityjax import metrics
 from cityjax.config import RunConfig, check_choice, check_range, option
-from cityjax.data import mnist, mnist_floors
-from cityjax.learner import Experiment, from_linen
-from cityjax.learners import supervised
-from cityjax.losses import softmax_cross_entropy
+from cityjax.data.mnist import CLASSES
+from cityjax.learner import Experiment
 from cityjax.models.mlp import MLP
 from cityjax.names import ACTIVATIONS
-from cityjax.report.digits import classifier_figures
+from cityjax.tasks.digits import classify_digits
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,5 @@ class Config(RunConfig):
 
 
 def build(config: Config) -> Experiment:
-    model = MLP(config.hidden_sizes, mnist.CLASSES, config.activation, config.dropout)
-    measured = {"error": metrics.error()}
-    learner = supervised(
-        from_linen(model), softmax_cross_entropy, config.make_optimizer(), measured
-    )
-    return Experiment(
-        learner,
-        train=mnist.train_source(config.batch_size),
-        evaluation=mnist.evaluation(),
-        metrics=measured,
-        baselines=mnist_floors.baselines,
-        figures=classifier_figures(learner),
-        select="validation/error",
-        protocol=mnist.PROTOCOL,
-        data=mnist.hashes(),
-    )
+    model = MLP(config.hidden_sizes, CLASSES, config.activation, config.dropout)
+    return classify_digits(model, config.make_optimizer(), batch_size=config.batch_size)

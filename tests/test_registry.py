@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -231,9 +230,7 @@ def test_the_list_needs_neither_jax_nor_hydra():
         "registry.available();"
         "print({'jax', 'hydra', 'omegaconf', 'numpy', 'yaml'} & set(sys.modules))"
     )
-    start = time.perf_counter()
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "set()"
-    assert time.perf_counter() - start < 1.5

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from cityjax.report import figures
+from cityjax.report.__main__ import main
 from cityjax.report.compare import compare_runs, comparison_table, write_comparison
 from cityjax.report.html import caption, write_report
 from cityjax.report.record import (
@@ -567,9 +568,10 @@ def test_the_command_compares_runs_and_writes_the_page_and_the_picture(run, othe
     assert (tmp_path / "new" / "c d.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_command_rebuilds_the_report_of_one_run(run, tmp_path):
-    done = shell("first", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_command_rebuilds_the_report_of_one_run(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["first"]) == 0
+    assert capsys.readouterr().out.endswith("first/report.html\n")
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "python -m cityjax.run config=first/config.yaml" in text
     assert str(tmp_path) not in text
@@ -589,16 +591,28 @@ def test_the_command_rebuilds_the_report_of_one_run(run, tmp_path):
     ],
 )
 def test_a_wrong_command_is_one_line_exit_2_and_writes_nothing(
-    run, other, tmp_path, arguments, words
+    run, other, tmp_path, monkeypatch, capsys, arguments, words
 ):
     make_run(tmp_path / "foreign", result=make_result(metrics={"test/mae": {"mean": 3.0}}))
     (make_run(tmp_path / "unfinished") / "result.json").unlink()
     before = sorted(tmp_path.rglob("*"))
-    done = shell(*arguments, folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1 and words in done.stderr
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    output = capsys.readouterr()
+    assert caught.value.code == 2
+    assert output.out == ""
+    assert output.err.count("\n") == 1 and words in output.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unfinished_run_is_one_line_and_exit_2_from_the_shell(run, tmp_path):
+    (make_run(tmp_path / "unfinished") / "result.json").unlink()
+    done = shell("first", "unfinished", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    line = "unfinished/result.json: missing, the run is unfinished"
+    assert done.stderr == f"python -m cityjax.report: error: {line}\n"
+    assert not (tmp_path / "comparison.html").exists()
 
 
 def test_the_report_package_is_light_and_draws_without_jax_or_pyplot():

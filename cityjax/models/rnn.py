@@ -4,7 +4,7 @@ The product of the inputs with their weights does not depend on the past, so it 
 product over all steps, outside the scan; only the product with the hidden state is inside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -155,3 +155,32 @@ class RNN(nn.Module):
                 x = Recurrent(self.hidden_size, self.cell)(x)
         x = Dropout(self.dropout)(x[:, -1], train=train, axis_name=axis_name)
         return nn.Dense(self.output_size)(x)
+
+
+class EncoderDecoder(nn.Module):
+    """A forecaster: one recurrent layer reads the past, another the future that is known.
+
+    The encoder's last state is where the decoder starts; each of its states, beside the inputs of
+    that step, gives one value through a hidden layer: y_{t+h} = profile_{t+h} + scale * f(h_{t+h}).
+    """
+
+    hidden_size: int
+    cell: str = "gru"
+    scale: float = 1.0
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, inputs: Mapping[str, jax.Array], *, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        """Map {"history" [B, T, C], "future" [B, H, D], "profile" [B, H]} to [B, H]."""
+
+        def drop(x: jax.Array) -> jax.Array:
+            return Dropout(self.dropout)(x, train=train, axis_name=axis_name)
+
+        past = Recurrent(self.hidden_size, self.cell, name="encoder")(inputs["history"])
+        decoder = Recurrent(self.hidden_size, self.cell, name="decoder")
+        hidden = decoder(inputs["future"], past[:, -1])
+        x = drop(jnp.concatenate([hidden, inputs["future"]], axis=-1))
+        x = drop(nn.relu(nn.Dense(self.hidden_size)(x)))
+        return inputs["profile"] + self.scale * nn.Dense(1)(x)[..., 0]

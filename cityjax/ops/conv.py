@@ -20,6 +20,8 @@ Pairs = tuple[tuple[int, int], ...]
 
 # Beyond this many places in the kernel there are too many small matrix products.
 MOST_PLACES = 64
+# Up to this many channels the products would be too narrow one by one.
+FEW_CHANNELS = 4
 
 
 def conv_general_dilated(
@@ -222,7 +224,7 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
     """
     # What XLA would fuse into the operands of a matrix product costs more than the product.
     lhs, gradient = lax.optimization_barrier((lhs, gradient))
-    *kernel, in_channels, out_channels = kernel_shape
+    kernel = kernel_shape[:-2]
     transposed = any(step > 1 for step in dilation)
     moving, still = (gradient, lhs) if transposed else (lhs, gradient)
     steps = dilation if transposed else strides
@@ -260,11 +262,10 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
     still = still.reshape(-1, still.shape[-1])
 
     product = functools.partial(jnp.matmul, precision=precision)
-    if moving.shape[-1] == 1:  # a single channel: one product with all slices as its columns
+    if moving.shape[-1] <= FEW_CHANNELS:  # one product, with all slices as its columns
         gradients = product(jnp.concatenate(slices, axis=1).T, still)
-        if transposed:
-            return gradients.reshape(*kernel, in_channels, 1)
-        return gradients.reshape(*kernel, 1, out_channels)
+        gradients = gradients.reshape(*kernel, moving.shape[-1], still.shape[-1])
+        return jnp.swapaxes(gradients, -1, -2) if transposed else gradients
     if transposed:
         gradients = [product(still.T, one) for one in slices]
     else:

@@ -24,7 +24,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib shows as it is: "$" is no formula, a leading "_" hides no legend entry."""
+    """Text shown as it is: "$" makes no formula, a leading "_" hides no legend entry."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 

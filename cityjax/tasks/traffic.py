@@ -1,0 +1,101 @@
+"""Forecasting the I-94 volume: one experiment for every network of the windows of `data.i94`."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from cityjax import metrics
+from cityjax.data import i94, i94_floors, windows
+from cityjax.data.sources import Batches
+from cityjax.learner import Experiment, Learner, State, from_linen
+from cityjax.learners import moving_average, supervised
+from cityjax.report import figures
+
+UNIT = "vehicles/h"
+HOURS = range(1, i94.HORIZON + 1)
+
+
+def forecast_traffic(
+    module: Any,
+    loss: Callable[[Any, Any], tuple[jax.Array, jax.Array]],
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    average: float = 0.0,
+) -> Experiment:
+    """Return the experiment that trains a Linen module of `i94.window_batch` inputs -> [B, 6].
+
+    Outputs are vehicles per hour, 1 to 6 hours ahead. average: decay of a moving average of the
+    parameters, by which the network is judged; 0 for none.
+    """
+    measured = {f"mae@1-{i94.HORIZON}": metrics.mean_absolute_error()}
+    measured |= {f"mae@{h}": metrics.mean_absolute_error(at=h) for h in HOURS}
+    learner = supervised(from_linen(module), loss, optimizer, measured)
+    if average:
+        learner = moving_average(learner, average)
+    series = i94.load()
+    evaluation = i94.evaluation(series)
+    return Experiment(
+        learner,
+        train=i94.train_source(series, batch_size),
+        evaluation=evaluation,
+        metrics=measured,
+        baselines=floors,
+        figures=forecast_figures(learner, series, evaluation["test"]),
+        select=f"validation/mae@1-{i94.HORIZON}",
+        protocol=i94.PROTOCOL,
+        data=i94.hashes(),
+    )
+
+
+@functools.cache
+def floors() -> dict[str, dict[str, float]]:
+    """Return the test error of every naive floor and of the ridge, at each horizon."""
+    return i94_floors.floors(i94.load(), horizons=HOURS)
+
+
+def forecast_figures(
+    learner: Learner, series: i94.Series, test: Batches
+) -> dict[str, Callable[[State], Any]]:
+    """Return a week of forecasts and the error by horizon, on the test part."""
+    origins = i94.forecast_origins(series, "test")
+    targets = origins[:, None] + np.arange(1, i94.HORIZON + 1)
+    truth = np.where(series.observed, series.volume, np.nan)[targets]
+
+    @jax.jit
+    def predict(state: State, source: Any, number: Any) -> jax.Array:
+        return learner.predict(state, source(state.key, number)["inputs"])
+
+    def forecasts(state: State) -> np.ndarray:
+        rows = [predict(state, test.source, number) for number in range(test.count)]
+        return np.concatenate(jax.device_get(rows))[: len(origins)]
+
+    def week(ahead: int) -> Callable[[State], Any]:
+        def draw(state: State) -> Any:
+            at, column = targets[:, ahead - 1], ahead - 1
+            week_ago = windows.seasonal_value(
+                series.volume, series.observed, origins, i94.HORIZON, period=i94.WEEK
+            )
+            return figures.forecast(
+                series.hour[at].astype("datetime64[h]"),
+                truth[:, column],
+                forecasts(state)[:, column],
+                floors={"same hour last week": week_ago[:, column]},
+                unit=UNIT,
+                horizon_text=f"{ahead} h ahead",
+            )
+
+        return draw
+
+    def by_horizon(state: State) -> Any:
+        errors = {"model": np.nanmean(np.abs(forecasts(state) - truth), axis=0)}
+        for row, values in floors().items():
+            errors[row] = [values[f"test/mae@{h}"] for h in HOURS]
+        return figures.error_by_horizon(errors, UNIT)
+
+    drawn = {f"forecast_{h}_h_ahead": week(h) for h in (1, i94.HORIZON)}
+    return {**drawn, "error_by_horizon": by_horizon}
