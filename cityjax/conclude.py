@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 from cityjax import __version__, folder
-from cityjax.config import RunConfig
 from cityjax.report import figures
 from cityjax.report.html import write_report
 from cityjax.seeds import statistics
@@ -19,20 +18,26 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
     """Write figures, result.json and report.html of a run whose seeds are finished.
 
-    seconds: wall time of this process since the run began. Figures show the first seed.
+    seconds: wall time of this process since the run began.
     """
     lines = folder.read_lines(run.path / folder.METRICS)
     seeds = range(run.config.seed, run.config.seed + run.config.seeds)
     tests = [line for line in lines if line["split"] == "test" and line["seed"] in seeds]
-    state = selected_state(run, run.config.seed)
-    for name, draw in run.experiment.figures.items():
-        figures.save(draw(state), run.path / "figures" / f"{name}.png")
     result = make_result(run, tests)
     result["summary"] = summary
     result["timing"] = _timing(run) | {"total_seconds": seconds}
+    result["defaults"] = type(run.config)().to_dict()
+    draw(run)
     folder.write_result(run.path, result)
-    write_report(run.path, defaults=_defaults(run.config))
+    write_report(run.path)
     return result
+
+
+def draw(run: Run) -> None:
+    """Draw the experiment's figures, of the first seed's selected state."""
+    state = selected_state(run, run.config.seed)
+    for name, figure in run.experiment.figures.items():
+        figures.save(figure(state), run.path / "figures" / f"{name}.png")
 
 
 def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
@@ -80,6 +85,3 @@ def _timing(run: Run) -> dict[str, float]:
         "compile_seconds": sum(line["compile_seconds"] for line in lines),
     }
 
-
-def _defaults(config: RunConfig) -> dict[str, Any]:
-    return type(config)().to_dict()

@@ -11,15 +11,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cityjax.metrics import masked_difference, masked_sum
+from cityjax.metrics import class_targets, masked_difference, masked_sum
 
 Sums = tuple[jax.Array, jax.Array]
 
 
 def softmax_cross_entropy(outputs: jax.Array, batch: Mapping[str, Any]) -> Sums:
     """-log softmax(outputs)[target]: logits [B, K], integer targets [B], mask [B]."""
-    mask = batch["mask"].astype(bool)
-    targets = jnp.where(mask, batch["targets"], 0)
+    targets, mask = class_targets(outputs, batch), batch["mask"].astype(bool)
+    if mask.shape != targets.shape:
+        raise ValueError(f"mask has shape {mask.shape}, targets {targets.shape}")
+    # Masked logits are replaced as well: the gradient of a masked NaN would be NaN, not zero.
+    outputs, targets = jnp.where(mask[..., None], outputs, 0), jnp.where(mask, targets, 0)
     values = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
     return masked_sum(values, mask)
 

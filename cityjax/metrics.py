@@ -71,11 +71,25 @@ def masked_difference(outputs: jax.Array, batch: Mapping[str, Any], at: Horizon 
     return jnp.where(mask, outputs - jnp.where(mask, targets, 0), 0), mask
 
 
+def class_targets(outputs: jax.Array, batch: Mapping[str, Any]) -> jax.Array:
+    """Return the class numbers [B] that logits [B, K] are compared with.
+
+    Raises ValueError for targets of another shape, which would broadcast to [B, B].
+    """
+    targets = batch["targets"]
+    if targets.shape != outputs.shape[:-1]:
+        raise ValueError(
+            f"outputs have shape {outputs.shape}, targets {targets.shape}: "
+            f"class numbers have shape {outputs.shape[:-1]}"
+        )
+    return targets
+
+
 def accuracy() -> Metric:
     """Share of examples whose largest logit [B, K] is the target class [B]."""
 
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-        right = jnp.argmax(outputs, axis=-1) == batch["targets"]
+        right = jnp.argmax(outputs, axis=-1) == class_targets(outputs, batch)
         return masked_sum(right.astype(outputs.dtype), batch["mask"])
 
     return Metric(accumulate, better="higher")
@@ -85,7 +99,7 @@ def error() -> Metric:
     """Share of examples whose largest logit [B, K] is not the target class [B]."""
 
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-        wrong = jnp.argmax(outputs, axis=-1) != batch["targets"]
+        wrong = jnp.argmax(outputs, axis=-1) != class_targets(outputs, batch)
         return masked_sum(wrong.astype(outputs.dtype), batch["mask"])
 
     return Metric(accumulate)

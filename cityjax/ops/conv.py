@@ -199,20 +199,34 @@ def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
         pads_back.append((low, extent + rhs.shape[axis] - 1 - spread - low))
     lhs_gradient = _conv(gradient, kernel, dilation, tuple(pads_back), strides, precision)
 
-    def on_cpu(lhs, gradient):
-        return _matrix_products(lhs, gradient, rhs.shape, strides, pads, dilation, precision)
+    def on_cpu(lhs, rhs, gradient):
+        shape = rhs.shape
+        products = _matrix_products(lhs, gradient, shape, strides, pads, dilation, precision)
+        return _summed_like(products, rhs)
 
-    def elsewhere(lhs, gradient):
-        shape = jax.ShapeDtypeStruct(rhs.shape, rhs.dtype)
-        return jax.linear_transpose(
-            lambda rhs: _native(lhs, rhs, strides, pads, dilation, precision), shape
-        )(gradient)[0]
+    def elsewhere(lhs, rhs, gradient):
+        return jax.vjp(lambda rhs: _native(lhs, rhs, strides, pads, dilation, precision), rhs)[1](
+            gradient
+        )[0]
 
-    rhs_gradient = lax.platform_dependent(lhs, gradient, cpu=on_cpu, default=elsewhere)
-    return lhs_gradient, rhs_gradient
+    rhs_gradient = lax.platform_dependent(lhs, rhs, gradient, cpu=on_cpu, default=elsewhere)
+    return _summed_like(lhs_gradient, lhs), rhs_gradient
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _summed_like(gradient, argument):
+    """Under shard_map, sum the devices' gradients of an argument that the devices share."""
+
+    def varying(x):
+        kind = jax.typeof(x)
+        if hasattr(kind, "vma"):  # JAX before 0.10
+            return kind.vma
+        return kind.manual_axis_type.varying
+
+    axes = tuple(sorted(varying(gradient) - varying(argument)))
+    return lax.psum(gradient, axes) if axes else gradient
 
 
 def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, precision):

@@ -1,5 +1,7 @@
 """Random numbers indexed by example: how a batch is split over devices does not change them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -73,7 +75,12 @@ def bernoulli(
 ) -> jax.Array:
     """Draw booleans of shape [B, ...] that are True with a scalar probability, by example.
 
-    The probability is rounded to a multiple of 2**-16 (0 and 1 stay exact).
+    The probability is rounded to a multiple of 2**-16; 0 and 1 stay exact.
     """
+    # Sixteen bits decide each element: half the random words, which are what a mask costs.
     keys = example_keys(key, shape[0], axis_name)
-    return jax.vmap(lambda one: jax.random.bernoulli(one, probability, shape[1:]))(keys)
+    size = math.prod(shape[1:])
+    words = jax.vmap(lambda one: jax.random.bits(one, ((size + 1) // 2,), jnp.uint32))(keys)
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :size]
+    threshold = jnp.round(jnp.asarray(probability, jnp.float32) * 2**16).astype(jnp.uint32)
+    return (halves < threshold).reshape(shape)

@@ -1,0 +1,1 @@
+"""Commands that measure: results of the experiments, and timings side by side."""

@@ -1,0 +1,214 @@
+"""The command line as a user meets it: the list, help, sweeps, and one line for bad input."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cityjax import run as command
+from cityjax.data import mnist
+from cityjax.errors import UserError
+
+TINY = ["hidden_sizes=[4]", "steps=4", "batch_size=16", "log_every=2", "eval_every=4"]
+MLP = ["experiment=mlp_mnist", *TINY]
+EXPERIMENT = '''"""A user's own experiment."""
+from dataclasses import dataclass
+from cityjax.config import RunConfig
+from cityjax.learner import Experiment
+from cityjax.models.mlp import MLP
+from cityjax.tasks.digits import classify_digits
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    steps: int = 2
+
+
+def build(config):
+    return classify_digits(MLP((4,), 10), config.make_optimizer(), batch_size=config.batch_size)
+'''
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    """Runs land in the test's folder, signal handlers stay pytest's, floors cost nothing."""
+    from cityjax.data import mnist_floors
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.Signals, "install", lambda self: None)
+    monkeypatch.setattr(mnist_floors, "baselines", dict)
+
+
+def outcome(capsys, arguments):
+    """Return exit code, standard output and standard error of the command line."""
+    code = command.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def altered_mnist(tmp_path, change):
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    name = "train-images-idx3-ubyte"
+    content = (Path(mnist.__file__).parent / "mnist_files" / f"{name}.gz").read_bytes()
+    (folder / f"{name}.gz").write_bytes(change(content))
+    return {"CITYJAX_DATA": str(tmp_path / "data")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["experiment=gan_mnits"], ["gan_mnits", "did you mean gan_mnist?"]),
+        ([*MLP, "learning_rat=1"], ["learning_rat", "did you mean learning_rate?"]),
+        ([*MLP, "steps=3"], ["steps", "twice"]),
+        (["experiment=mlp_mnist", "steps=ten"], ["steps=ten", "integer"]),
+        (["experiment=mlp_mnist", "learning_rate=-1"], ["learning_rate=-1", "above 0"]),
+        (["experiment=mlp_mnist", "batch_size=0"], ["batch_size=0", "at least 1"]),
+        (["experiment=mlp_mnist", "batch_size=70000"], ["batch_size=70000", "55000"]),
+        (["experiment=mlp_mnist", "optimizer=adamm"], ["adamm", "did you mean adam?"]),
+        (["experiment=mlp_mnist", "activation=rely"], ["rely", "did you mean relu?"]),
+        (["experiment=rnn_mnist", "cell=gur"], ["cell=gur", "did you mean gru?"]),
+        (["experiment=mlp_mnist", "latent_size=3"], ["latent_size", "mlp_mnist"]),
+        (["experiment=mlp_mnist", "warmup_steps=11", "steps=10"], ["warmup_steps=11", "10"]),
+        (["experiment=mlp_mnist", "batch_size=12", "parallel=pmap"], ["12", "8 local devices"]),
+        (["experiment=mlp_mnist", "learning_rate=1e-3,1e-2"], ["-m"]),
+        (["experiment=./missing.py"], ["missing.py"]),
+        (["config=missing.yaml"], ["missing.yaml"]),
+        (["evaluate_only=true", "workdir=missing"], ["missing"]),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(arguments, words, capsys, tmp_path):
+    code, out, err = outcome(capsys, arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("cityjax: ") and err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_workdirs(capsys, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert "is a file" in outcome(capsys, [*MLP, f"workdir={file}"])[2]
+    inside = outcome(capsys, [*MLP, f"workdir={file / 'run'}"])
+    assert inside[0] == 2 and inside[2].count("\n") == 1
+    filled = tmp_path / "filled"
+    filled.mkdir()
+    (filled / "thesis.tex").write_text("mine")
+    assert "holds no run" in outcome(capsys, [*MLP, f"workdir={filled}"])[2]
+    assert [p.name for p in filled.iterdir()] == ["thesis.tex"] and file.read_text() == "mine"
+
+    def refuse(*details, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root may write anywhere
+    code, _, err = outcome(capsys, [*MLP, "workdir=closed"])
+    assert (code, err) == (2, "cityjax: workdir=closed cannot be written: Permission denied\n")
+
+
+def test_another_configuration_in_the_folder_is_named(capsys, tmp_path):
+    assert outcome(capsys, [*MLP, "workdir=run"])[0] == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    code, _, err = outcome(capsys, [*MLP, "workdir=run", "learning_rate=0.5", "seed=3"])
+    assert code == 2 and err.count("\n") == 1
+    assert "learning_rate: 0.001 -> 0.5" in err and "seed: 0 -> 3" in err
+    code, _, err = outcome(capsys, ["experiment=article_nn", "workdir=run"])
+    assert code == 2 and "mlp_mnist -> article_nn" in err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_damaged_data_names_the_checksum(capsys, tmp_path, monkeypatch):
+    sha256 = mnist.FILES["train-images-idx3-ubyte"].sha256
+    changes = {
+        "truncated": lambda content: content[:1000],
+        "altered": lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\7"),
+    }
+    for name, change in changes.items():
+        environment = altered_mnist(tmp_path / name, change)
+        monkeypatch.setenv("CITYJAX_DATA", environment["CITYJAX_DATA"])
+        code, out, err = outcome(capsys, [*MLP, "workdir=run"])
+        assert (code, out) == (2, "") and err.count("\n") == 1
+        assert sha256 in err and "train-images-idx3-ubyte" in err
+        assert not (tmp_path / "run").exists()
+
+
+def test_users_own_experiments(capsys, tmp_path, monkeypatch):
+    own = tmp_path / "my experiments (ü)"
+    own.mkdir()
+    (own / "mine.py").write_text(EXPERIMENT)
+    monkeypatch.setenv("CITYJAX_EXPERIMENTS", str(own))
+    assert "mine" in outcome(capsys, [])[1]
+    small = ["batch_size=8", "workdir=a = (b), ü/run"]
+    assert outcome(capsys, ["experiment=mine", *small])[0] == 0
+    assert (tmp_path / "a = (b), ü" / "run" / "report.html").exists()
+    path = own / "mine.py"
+    assert outcome(capsys, [f"experiment={path}", "batch_size=8", "workdir=by path"])[0] == 0
+
+    (own / "broken.py").write_text('"""Broken."""\nimport cityjax\nclass Config(:\n')
+    code, _, err = outcome(capsys, ["experiment=broken"])
+    assert code == 2 and "broken.py, line 3" in err and err.count("\n") == 1
+    (own / "gan_mnist.py").write_text(EXPERIMENT)
+    code, _, err = outcome(capsys, ["experiment=mine"])
+    assert code == 2 and err.count("gan_mnist.py") == 2
+
+
+def test_list_and_help(capsys):
+    code, out, _ = outcome(capsys, [])
+    assert code == 0
+    for name in ("gan_mnist", "rnn_traffic", "article_rnn"):
+        assert f"  {name} " in out
+    code, out, _ = outcome(capsys, ["experiment=gan_mnist", "--help"])
+    assert code == 0 and "latent_size" in out and "workdir" in out
+
+
+def test_list_does_not_import_jax():
+    code = "import sys; from cityjax.run import main; main([]); sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_sweep_runs_every_point_and_shows_one_table(capsys, tmp_path):
+    arguments = [*MLP, "learning_rate=0.001,0.01", "workdir=sweep", "-m", "progress=off"]
+    code, out, err = outcome(capsys, arguments)
+    assert (code, err) == (0, "")
+    assert "learning_rate" in out and "0.001" in out and "0.01" in out
+    rates = [
+        json.loads((tmp_path / "sweep" / f"{n:03d}" / "result.json").read_text())["config_hash"]
+        for n in range(2)
+    ]
+    assert rates[0] != rates[1]
+    assert len(command.run(arguments)) == 2  # finished runs are shown again, not repeated
+
+
+def test_pmap_over_eight_devices_and_auto_that_says_which(capsys, tmp_path):
+    code, out, _ = outcome(capsys, [*MLP, "workdir=pmap"])
+    assert code == 0 and "8 x cpu (pmap)" in out
+    arguments = [item for item in MLP if not item.startswith("batch_size")] + ["batch_size=12"]
+    code, out, _ = outcome(capsys, [*arguments, "workdir=jit"])
+    assert code == 0 and "1 x cpu (jit)" in out
+
+
+def test_summary_before_the_first_step(capsys):
+    _, out, _ = outcome(capsys, [*MLP, "workdir=run", "progress=plain"])
+    head = out.split("seed 0")[0]
+    assert "3,190 parameters" in head and "MB" in head  # 784 * 4 + 4 + 4 * 10 + 10
+
+
+def test_run_from_python_returns_the_result(tmp_path):
+    result = command.run([*MLP, "progress=off"])
+    assert result.workdir.parent == Path("runs/mlp_mnist")
+    assert 0 < result.metrics["test/error"] < 1
+    with pytest.raises(UserError, match="nothing to run"):
+        command.run([])
+
+
+def test_two_runs_are_compared(capsys, tmp_path):
+    from cityjax.report.__main__ import main as compare
+
+    for seed in (0, 1):
+        command.run([*MLP, f"seed={seed}", f"workdir=run{seed}", "progress=off"])
+    assert compare(["run0", "run1"]) == 0
+    out = capsys.readouterr().out
+    assert "run0" in out and "run1" in out and (tmp_path / "comparison.html").exists()
