@@ -137,7 +137,7 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
 
 def _commit() -> str:
     arguments = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True).stdout[:-1]
+    return subprocess.check_output(arguments, cwd=ROOT, text=True).strip()
 
 
 def _cpu() -> str:

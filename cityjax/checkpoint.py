@@ -39,8 +39,8 @@ def latest(folder: Path) -> int | None:
 def restore(folder: Path, like: Any) -> Any:
     """Read the checkpoint of `folder` into the structure, shapes and types of `like`.
 
-    like: a pytree of jax.ShapeDtypeStruct, as jax.eval_shape gives it. Raises CheckpointError where there is no
-    checkpoint, it is damaged, or it holds other arrays than `like`.
+    like: a pytree of jax.ShapeDtypeStruct, as jax.eval_shape gives it. Raises CheckpointError
+    where there is no checkpoint, it is damaged, or it holds other arrays than `like`.
     """
     import orbax.checkpoint as ocp
 

@@ -84,4 +84,3 @@ def _timing(run: Run) -> dict[str, float]:
         "train_seconds": sum(line["seconds"] for line in lines),
         "compile_seconds": sum(line["compile_seconds"] for line in lines),
     }
-

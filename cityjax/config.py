@@ -107,9 +107,7 @@ class RunConfig:
         types = field_types(type(self))
         return {name: _plain(getattr(self, name), types[name]) for name in keys(type(self))}
 
-    def make_optimizer(
-        self, *, learning_rate: float | None = None, momentum: float = 0.9
-    ) -> Any:
+    def make_optimizer(self, *, learning_rate: float | None = None, momentum: float = 0.9) -> Any:
         """The Optax optimiser these keys name; the arguments replace or add to them."""
         from cityjax.optimizers import make_optimizer, make_schedule
 

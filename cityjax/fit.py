@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-
 from cityjax.data.sources import Batches, Source
 from cityjax.learner import Learner, State, Sums
 from cityjax.metrics import Metric, finalize

@@ -42,7 +42,7 @@ def find(config: RunConfig, experiment: str) -> tuple[Path | None, dict[str, Any
         changes = [] if holds == experiment else [f"experiment: {holds} -> {experiment}"]
         changes += difference(saved.config, config)
         if changes:
-            raise UserError(f"{shown} holds a run with another configuration ({'; '.join(changes)})")
+            raise UserError(f"{shown} holds another configuration's run ({'; '.join(changes)})")
         return path, saved.resolved
     if names - {CONFIG + ".partial"}:
         raise UserError(f"{shown} is not empty and holds no run: give an empty or a new folder")

@@ -18,8 +18,7 @@ from cityjax.metrics import Metric
 Sums = dict[str, Any]
 
 
-@flax.struct.dataclass
-class State:
+class State(flax.struct.PyTreeNode):
     """Everything that training changes, as one pytree of arrays: data only, no functions.
 
     step: int32 scalar, updates done so far. key: typed PRNG key, constant through training.
@@ -187,7 +186,8 @@ def from_nnx(make: Callable[[Any], Any]) -> Model:
     from flax import nnx
 
     def split(module: Any) -> tuple[Any, Any, Any]:
-        return nnx.split(module, nnx.Param, ...)
+        structure, params, rest = nnx.split(module, nnx.Param, ...)
+        return structure, params, rest
 
     def init(key: jax.Array, inputs: Any) -> tuple[Any, Any]:
         del inputs  # an NNX module knows its sizes

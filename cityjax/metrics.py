@@ -28,10 +28,11 @@ def ratio(sums: tuple[Any, Any]) -> Any:
 
 def finalize(sums: Mapping[str, Any], metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Turn accumulated sums into numbers; names without a metric (losses) are sum / count."""
-    values = jax.device_get(
-        {name: metrics[name].finalize(s) if name in metrics else ratio(s) for name, s in sums.items()}
-    )
-    return {name: float(value) for name, value in values.items()}
+    values = {
+        name: metrics[name].finalize(value) if name in metrics else ratio(value)
+        for name, value in sums.items()
+    }
+    return {name: float(value) for name, value in jax.device_get(values).items()}
 
 
 def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -99,14 +99,6 @@ class Trainer:
         program = self._program(state, sums, source, updates)
         return self._settled(program(state, sums, source, *self._index()))
 
-    def memory(self, state: State, sums: Sums, source: Source, updates: int) -> int | None:
-        """Return the bytes one device holds during `train`, or None where no compiler tells."""
-        usage = self._program(state, sums, source, updates).memory_analysis()
-        if usage is None:
-            return None
-        outputs = usage.output_size_in_bytes - usage.alias_size_in_bytes
-        return usage.argument_size_in_bytes + outputs + usage.temp_size_in_bytes
-
     def zero_sums(self, state: State, source: Source) -> Sums:
         """Return the sums of no update, of the shapes that `train` adds to."""
         batch = jax.eval_shape(source, state.key, state.step)
@@ -184,8 +176,6 @@ class Trainer:
             return update((state, sums), None)[0]
         return jax.lax.scan(update, (state, sums), length=updates)[0]
 
-    def _measure(
-        self, state: State, source: Source, number: jax.Array, *index: jax.Array
-    ) -> Sums:
+    def _measure(self, state: State, source: Source, number: jax.Array, *index: jax.Array) -> Sums:
         batch, axis_name = self._share(source(data_key(state), number), *index)
         return self.learner.evaluate(state, batch, axis_name=axis_name)

@@ -17,9 +17,14 @@ JUDGED = {"gan_mnist", "dcgan_mnist", "article_gan"}
 
 @pytest.fixture
 def small(monkeypatch):
-    """Fewer samples for the judge; the sizes of data and networks stay the experiment's own."""
+    """Fewer digits and samples; networks, windows and hyper-parameters stay the experiment's."""
+    from cityjax.data import mnist
     from cityjax.tasks import gan, judge
 
+    whole = mnist.load
+    monkeypatch.setattr(
+        mnist, "load", lambda split: mnist.Digits(*(part[:2_000] for part in whole(split)))
+    )
     monkeypatch.setattr(judge, "SAMPLES", 1_000)
     monkeypatch.setattr(gan, "PUPIL_SAMPLES", 1_000)
     monkeypatch.setattr(gan, "PUPIL_STEPS", 5)

@@ -186,7 +186,9 @@ def test_sums_over_any_split_add_up_where_means_do_not(name):
     assert not np.allclose(means, whole[0] / whole[1], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("at", "columns"), [(1, [0]), (3, [2]), ((1, 3), [0, 1, 2]), ((2, 2), [1])])
+@pytest.mark.parametrize(
+    ("at", "columns"), [(1, [0]), (3, [2]), ((1, 3), [0, 1, 2]), ((2, 2), [1])]
+)
 @pytest.mark.parametrize("mask_rank", [1, 2])
 def test_horizons_are_counted_from_one_or_pooled(at, columns, mask_rank):
     outputs, batch = regression(6, mask_rank=mask_rank)

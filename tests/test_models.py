@@ -145,7 +145,8 @@ def test_the_articles_convolution_is_a_layer_with_its_kernel_flipped():
         conv_general_dilated=conv_general_dilated,
     )
     found = layer.apply({"params": {"kernel": flipped}}, jnp.asarray(x[None, :, :, None]))
-    np.testing.assert_allclose(np.asarray(found)[0, :, :, 0], true_convolution(x, kernel), atol=1e-5)
+    found = np.asarray(found)[0, :, :, 0]
+    np.testing.assert_allclose(found, true_convolution(x, kernel), atol=1e-5)
 
 
 def test_max_pool_by_hand():
@@ -230,7 +231,8 @@ def gates(params, count):
 def test_gru_equals_flax():
     module, x = Recurrent(4, "gru"), normal(0, 2, 3, 5)
     params, theirs = random_params(module, x), {}
-    for gate, (kernel, bias, recurrent, recurrent_bias) in zip("rzn", gates(params, 3), strict=True):
+    for gate, parts in zip("rzn", gates(params, 3), strict=True):
+        kernel, bias, recurrent, recurrent_bias = parts
         own = {"bias": recurrent_bias} if gate == "n" else {}
         joint = bias if gate == "n" else bias + recurrent_bias  # they are only added, but for n
         theirs[f"i{gate}"] = {"kernel": kernel, "bias": joint}
@@ -243,7 +245,8 @@ def test_gru_equals_flax():
 def test_lstm_equals_flax():
     module, x = Recurrent(4, "lstm"), normal(1, 2, 3, 5)
     params, theirs = random_params(module, x), {}
-    for gate, (kernel, bias, recurrent, recurrent_bias) in zip("ifgo", gates(params, 4), strict=True):
+    for gate, parts in zip("ifgo", gates(params, 4), strict=True):
+        kernel, bias, recurrent, recurrent_bias = parts
         theirs[f"i{gate}"] = {"kernel": kernel}
         theirs[f"h{gate}"] = {"kernel": recurrent, "bias": bias + recurrent_bias}
     carry = (jnp.zeros((2, 4)), jnp.zeros((2, 4)))

@@ -41,20 +41,23 @@ def read(file: DataFile) -> bytes:
 
     Raises DataError naming the file, where it was looked for, and the checksum.
     """
-    path = find(file)
+    return _checked(find(file), file, "remove or replace it")
+
+
+def _checked(path: Path, file: DataFile, remedy: str) -> bytes:
     packed = path.read_bytes()
     suffix = path.name.removeprefix(file.name)
     try:
         content = _OPENERS[suffix](packed)
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(
-            f"{path} is truncated or damaged ({error}): its content must have sha256 {file.sha256}"
+            f"{path} is truncated or damaged ({error}): its content must have sha256 "
+            f"{file.sha256}; {remedy}"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise DataError(
-            f"{path} is not the file it should be: sha256 {found}, expected {file.sha256}; "
-            "remove or replace it"
+            f"{path} is not the file it should be: sha256 {found}, expected {file.sha256}; {remedy}"
         )
     return content
 
@@ -91,7 +94,9 @@ def _download(file: DataFile, folder: Path) -> Path:
         f"(sha256 of the content {file.sha256})"
     )
     if file.url is None:
-        raise DataError(f"{file.dataset}/{file.name} is not here: get it from {file.source}, {place}")
+        raise DataError(
+            f"{file.dataset}/{file.name} is not here: get it from {file.source}, {place}"
+        )
     suffix = next((s for s in (".gz", ".xz") if file.url.endswith(s)), "")
     try:
         pooch.retrieve(
@@ -102,4 +107,10 @@ def _download(file: DataFile, folder: Path) -> Path:
             f"{file.dataset}/{file.name} is not here and {file.url} cannot be fetched "
             f"({type(error).__name__}): {place}"
         ) from error
-    return folder / (file.name + suffix)
+    path = folder / (file.name + suffix)
+    try:
+        _checked(path, file, f"what {file.url} sent is not kept")
+    except DataError:
+        path.unlink()  # or it would be found here, and refused, by every later run
+        raise
+    return path

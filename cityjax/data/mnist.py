@@ -5,6 +5,7 @@ http://yann.lecun.com/exdb/mnist/, licence CC BY-SA 3.0. The last 5,000 training
 validation part: every choice is made on them, never on the test part.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,10 +65,10 @@ def hashes() -> dict[str, str]:
 
 def parse_idx(content: bytes, name: str) -> np.ndarray:
     """Read an idx file of unsigned bytes: big-endian magic 0x0800 + rank, sizes, then the data."""
-    rank = content[3] if len(content) >= 4 and content[:3] == b"\x00\x00\x08" else 0
+    rank = {b"\x00\x00\x08\x01": 1, b"\x00\x00\x08\x03": 3}.get(content[:4], 0)
     start = 4 + 4 * rank
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4")) if rank else ()
-    if rank not in (1, 3) or len(shape) != rank or len(content) - start != int(np.prod(shape)):
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
+    if rank == 0 or len(content) - start != math.prod(shape):
         raise DataError(
             f"{name} is no idx file of bytes: header {content[:4].hex()}, {len(content)} bytes"
         )

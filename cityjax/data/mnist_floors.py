@@ -1,6 +1,7 @@
 """What a digit classifier is shown beside: the class prior and a logistic regression."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def _logistic_regression(train: mnist.Digits, images: np.ndarray) -> jax.Array:
         optimizer = optax.lbfgs()
         value_and_grad = optax.value_and_grad_from_state(loss)
 
-        def update(carry, _):
+        def update(carry: Any, _: None) -> Any:
             weights, state = carry
             value, grads = value_and_grad(weights, state=state)
             updates, state = optimizer.update(
@@ -49,9 +50,9 @@ def _logistic_regression(train: mnist.Digits, images: np.ndarray) -> jax.Array:
             )
             return (optax.apply_updates(weights, updates), state), None
 
-        weights = (jnp.zeros((28 * 28, mnist.CLASSES)), jnp.zeros(mnist.CLASSES))
+        weights: Any = (jnp.zeros((28 * 28, mnist.CLASSES)), jnp.zeros(mnist.CLASSES))
         carry = (weights, optimizer.init(weights))
-        (weights, _), _ = jax.lax.scan(update, carry, length=ITERATIONS)
-        return jnp.argmax(flat(others) @ weights[0] + weights[1][None], axis=1)
+        ((kernel, bias), _), _ = jax.lax.scan(update, carry, length=ITERATIONS)
+        return jnp.argmax(flat(others) @ kernel + bias[None], axis=1)
 
     return fit_and_predict(train.images, train.labels, images)

@@ -57,9 +57,7 @@ class DenseGenerator(nn.Module):
 
 
 class DenseDiscriminator(nn.Module):
-    """Dense layers with dropout, one logit: the article's 784 -> 128 -> 1, with depth.
-
-    """
+    """Dense layers with dropout, one logit: the article's 784 -> 128 -> 1, with depth."""
 
     hidden_sizes: Sequence[int]
     classes: int = 0

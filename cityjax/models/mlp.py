@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 from flax import linen as nn
 
-from cityjax.models.activations import activation
+from cityjax.models.activations import Activation, activation
 from cityjax.models.layers import Dropout
 
 
@@ -14,12 +14,13 @@ class MLP(nn.Module):
 
     The last layer is linear: its outputs are logits or values. `article_nn` is
     MLP(hidden_sizes=(128,), output_size=10), 784 -> 128 -> 10. dropout: rate after each hidden
-    layer, in training.
+    layer, in training. activation: a name, or a function such as
+    `activation("shifted_sigmoid", slope=2.0, shift=1.0)`.
     """
 
     hidden_sizes: Sequence[int]
     output_size: int
-    activation: str = "relu"
+    activation: str | Activation = "relu"
     dropout: float = 0.0
 
     @nn.compact
@@ -28,7 +29,9 @@ class MLP(nn.Module):
     ) -> jax.Array:
         """Map inputs [B, ...], flattened, to [B, output_size]."""
         x = inputs.reshape(inputs.shape[0], -1)
+        name = self.activation
+        activate = activation(name) if isinstance(name, str) else name
         for size in self.hidden_sizes:
-            x = activation(self.activation)(nn.Dense(size)(x))
+            x = activate(nn.Dense(size)(x))
             x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
         return nn.Dense(self.output_size)(x)

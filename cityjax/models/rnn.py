@@ -80,7 +80,7 @@ class Recurrent(nn.Module):
             (self.hidden_size, gates * self.hidden_size),
             inputs.dtype,
         )
-        # A GRU's reset gate acts after the recurrent product, whose bias the input's cannot replace.
+        # A GRU's reset gate acts on the recurrent product, so the input's bias cannot replace this.
         bias = self.param(
             "recurrent_bias", nn.initializers.zeros, (gates * self.hidden_size,), inputs.dtype
         )

@@ -245,8 +245,7 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
     counts = still.shape[1:-1]
 
     fronts = [
-        size - 1 - low if transposed else low
-        for size, (low, _) in zip(kernel, pads, strict=True)
+        size - 1 - low if transposed else low for size, (low, _) in zip(kernel, pads, strict=True)
     ]
     lengths = [
         size + step * (count - 1) for size, step, count in zip(kernel, steps, counts, strict=True)
@@ -259,9 +258,7 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
 
     slices = []
     for place in itertools.product(*map(range, kernel)):
-        starts = [
-            size - 1 - k if transposed else k for size, k in zip(kernel, place, strict=True)
-        ]
+        starts = [size - 1 - k if transposed else k for size, k in zip(kernel, place, strict=True)]
         stops = [
             start + step * (count - 1) + 1
             for start, step, count in zip(starts, steps, counts, strict=True)

@@ -40,9 +40,7 @@ def avg_pool(x: jax.Array, window: Window = (2, 2)) -> jax.Array:
     return _pool(x, window, jnp.sum) / math.prod(window)
 
 
-def _pool(
-    x: jax.Array, window: Window, reduce: Callable[[jax.Array, int], jax.Array]
-) -> jax.Array:
+def _pool(x: jax.Array, window: Window, reduce: Callable[[jax.Array, int], jax.Array]) -> jax.Array:
     """Reduce the windows axis by axis: [.., count * length, ..] as [.., count, length, ..]."""
     space = x.shape[1:-1]
     if len(window) != len(space) or not all(

@@ -131,9 +131,7 @@ def _divide_product(
     return quotient, remainder
 
 
-def _carry(
-    quotient: jax.Array, remainder: jax.Array, size: int
-) -> tuple[jax.Array, jax.Array]:
+def _carry(quotient: jax.Array, remainder: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """Bring a remainder below 2 * size back below size."""
     over = remainder >= size
     return quotient + over.astype(jnp.uint32), jnp.where(over, remainder - size, remainder)

@@ -87,10 +87,9 @@ def examine(images: Any, *, batch_size: int = 500) -> Verdict:
 
 @jax.jit
 def _see(params: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    logits, layers = NETWORK.apply(
-        {"params": params}, jnp.asarray(images), capture_intermediates=True, mutable="intermediates"
-    )
-    hidden = layers["intermediates"]["Dense_0"]["__call__"][0]
+    options: dict[str, Any] = {"capture_intermediates": True, "mutable": "intermediates"}
+    logits, layers = NETWORK.apply({"params": params}, jnp.asarray(images), **options)
+    hidden: Any = layers["intermediates"]["Dense_0"]["__call__"][0]
     return jax.nn.relu(hidden), logits
 
 
@@ -132,5 +131,4 @@ def export(params: Any, path: Path = WEIGHTS) -> None:
         for layer, parts in params.items()
         for part, value in parts.items()
     }
-    np.savez_compressed(path, **arrays)
-
+    np.savez_compressed(path, allow_pickle=False, **arrays)
