@@ -86,6 +86,9 @@ class Trainer:
         self.compile_seconds = 0.0
         self._training: dict[int, Any] = {}
         self._evaluation = self._compile(self._measure)
+        # Evaluations repeat; what they read is put on the devices once. Keyed by identity, beside
+        # the source itself so that its identity stays taken.
+        self._placed: dict[int, tuple[Source, Source]] = {}
 
     def place(self, tree: Any) -> Any:
         """Put arrays where the programs want them: on every device of the pmap, or as they are."""
@@ -109,10 +112,12 @@ class Trainer:
         """Add up `learner.evaluate` over all batches of a split."""
         if batches.count < 1:
             raise ValueError("a split without batches cannot be evaluated")
+        original = batches.source
+        if id(original) not in self._placed:
+            self._placed[id(original)] = original, self.place(original)
+        _, source = self._placed[id(original)]
         totals = [
-            self._settled(
-                self._evaluation(state, batches.source, jnp.int32(number), *self._index())
-            )
+            self._settled(self._evaluation(state, source, jnp.int32(number), *self._index()))
             for number in range(batches.count)
         ]
         return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *totals)

@@ -14,7 +14,8 @@ from cityjax.tasks.gan import generate_digits
 @dataclass(frozen=True)
 class Config(RunConfig):
     steps: int = 20_000
-    learning_rate: float = 1e-3
+    batch_size: int = 64
+    learning_rate: float = 2e-3
     schedule: str = "cosine"
     log_every: int = 200
     eval_every: int = 2_000
@@ -22,7 +23,7 @@ class Config(RunConfig):
     discriminator_learning_rate: float | None = option(None, "above 0; null: learning_rate")
     latent_size: int = option(64, "size of the latent vector, at least 1")
     hidden_sizes: tuple[int, ...] = option((256, 256), "units of the layers of both networks")
-    dropout: float = option(0.3, "dropout rate of the discriminator, 0 to below 1")
+    dropout: float = option(0.0, "dropout rate of the discriminator, 0 to below 1")
     gradient_penalty: float = option(0.3, "weight of the R1 penalty, at least 0")
     average: float = option(0.999, "decay of the generator's moving average, 0 to below 1")
 

@@ -94,14 +94,16 @@ def _permute(round_keys: jax.Array, index: jax.Array, size: int) -> jax.Array:
             low = (low + _mix(high ^ round_keys[number + 1]) % columns) % columns
         return high * columns + low
 
-    # Cycle walking: what falls outside goes through the network again. It must return, because
-    # the network permutes its domain and the walk began inside.
-    walked = jax.lax.while_loop(
-        lambda value: jnp.any(value >= size),
-        lambda value: jnp.where(value >= size, network(value), value),
-        network(index),
-    )
-    return walked.astype(jnp.int32)
+    def walk(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        value, outside = state
+        value = jnp.where(outside, network(value), value)
+        return value, value >= size
+
+    # Cycle walking: what falls outside of range(size) goes through the network again. It must come
+    # back, because the network permutes its domain and the walk began inside.
+    everywhere = jnp.ones(index.shape, bool)
+    value, _ = jax.lax.while_loop(lambda state: jnp.any(state[1]), walk, (index, everywhere))
+    return value.astype(jnp.int32)
 
 
 def _mix(value: jax.Array) -> jax.Array:
