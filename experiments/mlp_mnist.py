@@ -1,4 +1,4 @@
-"""MLP on MNIST: 784-512-10 with dropout and a cosine schedule.
+"""MLP on MNIST: 784-512-512-10 with dropout and a cosine schedule.
 
 Run: python -m cityjax.run experiment=mlp_mnist
 """
@@ -15,12 +15,13 @@ from cityjax.tasks.digits import classify_digits
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    steps: int = 9000
+    steps: int = 10_000
     learning_rate: float = 1e-3
     schedule: str = "cosine"
-    hidden_sizes: tuple[int, ...] = option((512,), "units of each hidden layer, at least 1")
+    eval_every: int = 1_000
+    hidden_sizes: tuple[int, ...] = option((512, 512), "units of each hidden layer, at least 1")
     activation: str = option("relu", ", ".join(ACTIVATIONS))
-    dropout: float = option(0.3, "dropout rate of the hidden layers, 0 to below 1")
+    dropout: float = option(0.4, "dropout rate of the hidden layers, 0 to below 1")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ from scipy import stats
 
 from cityjax.data import files, mnist
 from cityjax.data.files import DataError, DataFile
-from cityjax.data.sources import in_order, shuffled
+from cityjax.data.sources import in_order, shuffled, take
 from cityjax.seeds import statistics
 
 
@@ -49,22 +49,23 @@ def drawn(source, key, count):
     return jax.device_get(call(source, key, jnp.arange(count)))
 
 
-@pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (7, 7)])
-def test_a_shuffled_source_gives_epochs_without_repeats(key, size, batch_size):
-    batches = drawn(shuffled(rows(size), batch_size), key, 4 * size)
-    stream = batches["targets"].reshape(-1)
-    epochs = stream[: len(stream) // size * size].reshape(-1, size)
-    np.testing.assert_array_equal(np.sort(epochs), np.broadcast_to(np.arange(size), epochs.shape))
-    assert len({tuple(epoch) for epoch in epochs}) > 1  # every epoch has its own order
+def with_noise(key, arrays, indices):
+    return {**take(key, arrays, indices), "noise": jax.random.uniform(key, indices.shape)}
+
+
+def test_a_shuffled_source_gives_epochs_without_repeats(key):
+    source = shuffled(rows(10), 4, gather=with_noise)
+    batches = drawn(source, key, 40)
+    epochs = batches["targets"].reshape(16, 10)
+    np.testing.assert_array_equal(np.sort(epochs), np.broadcast_to(np.arange(10), (16, 10)))
+    assert len({tuple(epoch) for epoch in epochs}) == 16  # every epoch has its own order
     np.testing.assert_array_equal(batches["inputs"][..., 0], batches["targets"])
-    assert batches["mask"].shape == (4 * size, batch_size) and batches["mask"].all()
-
-
-def test_a_shuffled_source_is_a_function_of_key_and_step(key):
-    source = shuffled(rows(10), 4)
-    targets = drawn(source, key, 5)["targets"]
-    np.testing.assert_array_equal(drawn(source, key, 5)["targets"], targets)
-    assert (drawn(source, jax.random.key(1), 5)["targets"] != targets).any()
+    assert batches["mask"].shape == (40, 4) and batches["mask"].all()
+    assert len(np.unique(batches["noise"])) == 160  # a new key for the gather at every step
+    # A source is a function of key and step, nothing else.
+    again, other = drawn(source, key, 40), drawn(source, jax.random.key(1), 40)
+    jax.tree.map(np.testing.assert_array_equal, again, batches)
+    assert (other["targets"] != batches["targets"]).any()
 
 
 def test_a_batch_larger_than_the_data_is_refused_by_both_numbers():
@@ -98,17 +99,6 @@ def test_the_mask_of_a_gather_is_kept_where_examples_are_real(key):
     expected = [[True, False, True, False], [True, False, False, False]]
     for column in range(3):
         np.testing.assert_array_equal(batches["mask"][..., column], expected)
-
-
-def test_a_shuffled_source_hands_its_gather_new_noise_at_each_step_and_keeps_its_mask(key):
-    def gather(key, arrays, indices):
-        targets = arrays["targets"][indices]
-        noise = jax.random.uniform(key, indices.shape)
-        return {"targets": targets, "mask": targets % 2 == 0, "noise": noise}
-
-    batches = drawn(shuffled(rows(5), 2, gather=gather), key, 6)
-    np.testing.assert_array_equal(batches["mask"], batches["targets"] % 2 == 0)
-    assert len(np.unique(batches["noise"])) == batches["noise"].size
 
 
 def test_arrays_reach_a_program_as_arguments(key):

@@ -315,7 +315,7 @@ def test_an_nnx_module_trains_through_supervised_and_fit(key):
 
 def test_an_nnx_module_switches_between_training_and_evaluation(key):
     model, x = from_nnx(Noisy), jnp.asarray(noisy_data()["inputs"])
-    params, model_state = jax.device_get(model.init(key, x))
+    params, model_state = model.init(key, x)
     assert set(params) == {"hidden", "norm", "output"}
 
     def apply(seed, train):
@@ -325,13 +325,14 @@ def test_an_nnx_module_switches_between_training_and_evaluation(key):
     np.testing.assert_array_equal(first, again)
     assert (np.asarray(first) != np.asarray(other)).any()  # dropout follows the key
     # With momentum 0.5 the running mean is half the batch's: it starts from zero.
-    hidden = np.asarray(x) @ params["hidden"]["kernel"] + params["hidden"]["bias"]
+    layers = jax.device_get(params)
+    hidden = np.asarray(x) @ layers["hidden"]["kernel"] + layers["hidden"]["bias"]
     np.testing.assert_allclose(changed["norm"]["mean"], hidden.mean(axis=0) / 2, rtol=1e-4)
     (evaluated, kept), (others, _) = apply(1, False), apply(2, False)
     np.testing.assert_array_equal(evaluated, others)
     jax.tree.map(np.testing.assert_array_equal, kept["norm"], model_state["norm"])
     normed = np.maximum(hidden / np.sqrt(1 + 1e-5), 0)  # running mean 0, variance 1, no dropout
-    expected = normed @ params["output"]["kernel"] + params["output"]["bias"]
+    expected = normed @ layers["output"]["kernel"] + layers["output"]["bias"]
     np.testing.assert_allclose(evaluated, expected, rtol=1e-3, atol=1e-4)
 
 

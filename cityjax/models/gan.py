@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.layers import Dropout
+from cityjax.models.layers import Dropout, batch_norm
 from cityjax.ops.conv import conv_general_dilated, conv_transpose
 
 Inputs = tuple[jax.Array, jax.Array]
@@ -97,7 +97,7 @@ class ConvTranspose(nn.Module):
 class ConvGenerator(nn.Module):
     """DCGAN's generator for 28 x 28: a dense layer to 7 x 7, two 4x4 transposed convolutions.
 
-    channels: at 7 x 7 and at 14 x 14 (Radford et al. 2016, with layer norm for batch norm).
+    channels: at 7 x 7 and at 14 x 14 (Radford et al. 2016).
     """
 
     channels: tuple[int, int] = (128, 64)
@@ -110,9 +110,9 @@ class ConvGenerator(nn.Module):
         """Map (latent [B, Z], labels [B]) to images [B, 28, 28, 1] in 0..1."""
         x = with_label(*inputs, self.classes)
         x = nn.Dense(7 * 7 * self.channels[0])(x).reshape(-1, 7, 7, self.channels[0])
-        x = nn.relu(nn.LayerNorm()(x))
+        x = nn.relu(batch_norm(train, axis_name)(x))
         x = ConvTranspose(self.channels[1])(x)
-        x = nn.relu(nn.LayerNorm()(x))
+        x = nn.relu(batch_norm(train, axis_name)(x))
         x = ConvTranspose(1)(x)
         bias = self.param("bias", nn.initializers.zeros, (), x.dtype)
         return nn.sigmoid(x + bias)

@@ -78,24 +78,26 @@ def conv_general_dilated(
         and preferred_element_type in (None, lhs.dtype)
         and min(lhs.size, rhs.size) > 0
     )
-    if not covered:
-        return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count,
-            batch_group_count,
-            precision,
-            preferred_element_type,
-        )
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:-1], rhs.shape[:-2], strides, padding)
-    pads = tuple((int(low), int(high)) for low, high in padding)
-    return _conv(lhs, rhs, strides, pads, dilation, precision)
+    if covered:
+        if isinstance(padding, str):
+            padding = lax.padtype_to_pads(lhs.shape[1:-1], rhs.shape[:-2], strides, padding)
+        pads = tuple((int(low), int(high)) for low, high in padding)
+        extents = zip(lhs.shape[1:-1], rhs.shape[:-2], dilation, pads, strict=True)
+        if all((n - 1) * step + 1 + low + high >= size for n, size, step, (low, high) in extents):
+            return _conv(lhs, rhs, strides, pads, dilation, precision)
+    return lax.conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers,
+        feature_group_count,
+        batch_group_count,
+        precision,
+        preferred_element_type,
+    )
 
 
 def conv_transpose(
@@ -150,7 +152,7 @@ def _transposed_padding(size: int, stride: int, padding: str) -> tuple[int, int]
         total = size + stride - 2 + max(size - stride, 0)
         low = size - 1
     else:
-        raise ValueError(f'padding={padding!r} is neither "SAME" nor "VALID"')
+        raise ValueError(f'padding="{padding}" is neither "SAME" nor "VALID"')
     return low, total - low
 
 
@@ -205,9 +207,10 @@ def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
         return _summed_like(products, rhs)
 
     def elsewhere(lhs, rhs, gradient):
-        return jax.vjp(lambda rhs: _native(lhs, rhs, strides, pads, dilation, precision), rhs)[1](
-            gradient
-        )[0]
+        native = functools.partial(
+            _native, lhs, strides=strides, pads=pads, dilation=dilation, precision=precision
+        )
+        return jax.vjp(native, rhs)[1](gradient)[0]
 
     rhs_gradient = lax.platform_dependent(lhs, rhs, gradient, cpu=on_cpu, default=elsewhere)
     return _summed_like(lhs_gradient, lhs), rhs_gradient

@@ -1,0 +1,293 @@
+"""Convolutions: XLA's values and gradients, of first and second order, wherever they run."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+from jax.test_util import check_grads
+
+from cityjax.ops.conv import conv_general_dilated, conv_transpose
+
+NUMBERS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NHWDC", "HWDIO", "NHWDC")}
+
+# space, channels, kernel, features, arguments
+CONVOLUTIONS = [
+    ((8, 7), 1, (3, 3), 5, {"padding": "SAME"}),
+    ((8, 7), 6, (3, 2), 5, {"padding": "VALID"}),
+    ((9, 9), 2, (4, 4), 3, {"padding": "SAME", "window_strides": (2, 2)}),
+    ((9, 10), 6, (4, 3), 1, {"padding": "SAME", "window_strides": (2, 3)}),
+    ((7, 8), 5, (3, 3), 2, {"padding": ((2, 0), (0, 3)), "window_strides": (3, 1)}),
+    ((7, 8), 5, (3, 3), 2, {"padding": ((4, 5), (3, 3))}),
+    ((9, 8), 5, (3, 3), 2, {"padding": ((-1, 0), (0, -2))}),
+    ((6, 6), 3, (1, 1), 4, {"padding": "VALID", "window_strides": (2, 2)}),
+    ((6, 6), 3, (6, 6), 4, {"padding": "VALID"}),
+    ((6, 6), 3, (2, 2), 4, {"padding": "VALID", "window_strides": (4, 4)}),
+    ((12,), 6, (5,), 3, {"padding": "SAME"}),
+    ((12,), 1, (4,), 3, {"padding": ((3, 0),), "window_strides": (2,)}),
+    ((5, 6), 6, (3, 3), 2, {"padding": ((2, 1), (1, 2)), "lhs_dilation": (2, 3)}),
+    # What falls back to XLA's own gradient:
+    ((9, 9), 4, (3, 3), 6, {"padding": "SAME", "rhs_dilation": (2, 2)}),
+    ((9, 9), 4, (3, 3), 6, {"padding": "SAME", "feature_group_count": 2}),
+    ((5, 5), 2, (3, 3), 2, {"padding": "SAME", "lhs_dilation": (2, 2), "window_strides": (3, 3)}),
+    ((12, 12), 2, (9, 9), 2, {"padding": "SAME"}),
+    ((4, 5, 4), 2, (2, 2, 2), 3, {"padding": "SAME"}),
+    ((2, 2), 2, (3, 3), 2, {"padding": "VALID"}),
+]
+TRANSPOSED = [
+    ((7, 7), 6, (4, 4), 5, (2, 2), "SAME"),
+    ((5, 4), 6, (4, 4), 1, (2, 2), "SAME"),
+    ((5, 4), 1, (3, 5), 6, (2, 3), "SAME"),
+    ((5, 4), 3, (2, 1), 2, (3, 3), "SAME"),
+    ((5, 4), 3, (4, 5), 2, (2, 1), "VALID"),
+    ((5, 4), 3, (2, 2), 2, (3, 4), "VALID"),
+    ((5, 4), 5, (3, 3), 2, (1, 1), "SAME"),
+    ((5, 4), 5, (3, 3), 6, (2, 2), ((1, 1), (2, 0))),
+    ((5, 4), 5, (3, 3), 6, (2, 2), ((4, 4), (3, 5))),
+    ((9,), 5, (4,), 3, (2,), "SAME"),
+]
+
+
+def arrays(space, channels, kernel, features, batch=3):
+    """Return inputs [B, *space, C] and a kernel [*kernel, C, F]."""
+    first, second = jax.random.split(jax.random.key(channels + 10 * features))
+    return (
+        jax.random.normal(first, (batch, *space, channels)),
+        jax.random.normal(second, (*kernel, channels, features)) / 4,
+    )
+
+
+def convolution(function, **arguments):
+    """Return convolve(x, kernel) with channels last and stride one unless told otherwise."""
+
+    def convolve(x, kernel):
+        rank = x.ndim - 2
+        given = {"window_strides": (1,) * rank, "dimension_numbers": NUMBERS[rank], **arguments}
+        return function(x, kernel, **given)
+
+    return convolve
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_gradients(convolve, x, kernel):
+    value, pullback = jax.vjp(convolve, x, kernel)
+    cotangent = jnp.cos(jnp.arange(value.size, dtype=value.dtype)).reshape(value.shape)
+    return value, *pullback(cotangent)
+
+
+def assert_equal_to_xla(ours, xla, x, kernel, tolerance=1e-5):
+    results = (value_and_gradients(function, x, kernel) for function in (ours, xla))
+    for mine, its in zip(*results, strict=True):
+        assert mine.dtype == its.dtype
+        scale = np.abs(its).max(initial=1)
+        np.testing.assert_allclose(mine / scale, its / scale, atol=tolerance)
+
+
+@pytest.mark.parametrize(("space", "channels", "kernel", "features", "arguments"), CONVOLUTIONS)
+def test_convolution_equals_xla(space, channels, kernel, features, arguments):
+    x, weights = arrays(space, channels, kernel, features)
+    if "feature_group_count" in arguments:
+        weights = weights[..., : channels // arguments["feature_group_count"], :]
+    ours = convolution(conv_general_dilated, **arguments)
+    xla = convolution(lax.conv_general_dilated, **arguments)
+    assert_equal_to_xla(ours, xla, x, weights)
+
+
+@pytest.mark.parametrize(
+    ("space", "channels", "kernel", "features", "strides", "padding"), TRANSPOSED
+)
+def test_transposed_convolution_equals_jax(space, channels, kernel, features, strides, padding):
+    x, weights = arrays(space, channels, kernel, features)
+    ours = functools.partial(conv_transpose, strides=strides, padding=padding)
+    xla = functools.partial(lax.conv_transpose, strides=strides, padding=padding)
+    assert_equal_to_xla(ours, xla, x, weights)
+
+
+def test_by_hand():
+    x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
+    kernel = jnp.array([10.0, 1.0]).reshape(2, 1, 1)
+    valid = convolution(conv_general_dilated, padding="VALID")
+    assert valid(x, kernel).ravel().tolist() == [12, 23]
+    gradient = jax.grad(lambda kernel: valid(x, kernel).sum())(kernel)
+    assert gradient.ravel().tolist() == [3, 5]
+    # Spread out to 1 0 2 0 3 and padded by one zero on each side: no flip of the kernel.
+    spread = conv_transpose(x, kernel, (2,), "VALID")
+    assert spread.ravel().tolist() == [1, 10, 2, 20, 3, 30]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_short_floats_stay_short(dtype):
+    x, weights = arrays((6, 6), 5, (3, 3), 4)
+    ours = convolution(conv_general_dilated, padding="SAME")
+    xla = convolution(lax.conv_general_dilated, padding="SAME")
+    assert_equal_to_xla(ours, xla, x.astype(dtype), weights.astype(dtype), tolerance=2e-2)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_gradients_of_both_orders_in_float64(transposed, channels):
+    with jax.enable_x64(True):
+        x, weights = arrays((4, 5), channels, (3, 2), 6 - channels, batch=2)
+        assert x.dtype == jnp.float64
+        if transposed:
+            convolve = functools.partial(conv_transpose, strides=(2, 2), padding="SAME")
+        else:
+            convolve = convolution(
+                conv_general_dilated, window_strides=(2, 1), padding=((1, 1), (0, 1))
+            )
+        smooth = jax.jit(lambda x, weights: jnp.sin(convolve(x, weights)))
+        check_grads(smooth, (x, weights), order=2, modes=["rev"])
+
+
+def two_layers(down, up):
+    """Return score(weights, x): a convolution of stride 2 and a transposed one."""
+
+    def score(weights, x):
+        hidden = jnp.tanh(down(x, weights["down"]))
+        return jnp.mean(jnp.tanh(up(hidden, weights["up"])) ** 2)
+
+    return score
+
+
+OURS = two_layers(
+    convolution(conv_general_dilated, window_strides=(2, 2), padding="SAME"),
+    functools.partial(conv_transpose, strides=(2, 2), padding="SAME"),
+)
+XLA = two_layers(
+    convolution(lax.conv_general_dilated, window_strides=(2, 2), padding="SAME"),
+    functools.partial(lax.conv_transpose, strides=(2, 2), padding="SAME"),
+)
+
+
+@pytest.fixture
+def weights_and_inputs(key):
+    keys = jax.random.split(key, 3)
+    weights = {
+        "down": jax.random.normal(keys[0], (4, 4, 2, 6)) / 4,
+        "up": jax.random.normal(keys[1], (4, 4, 6, 1)) / 4,
+    }
+    return weights, jax.random.normal(keys[2], (8, 6, 6, 2))
+
+
+def assert_trees_close(first, second):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), first, second)
+
+
+@pytest.mark.parametrize("by", ["inputs", "weights"])
+def test_a_gradient_penalty_equals_xla(weights_and_inputs, by):
+    # The R1 penalty |d score / d x|^2, and |d score / d weights|^2, differentiated by the weights.
+    def penalty_gradient(score):
+        def penalty(weights, x):
+            inner = jax.grad(score, 1 if by == "inputs" else 0)(weights, x)
+            return 100 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(inner))
+
+        return jax.jit(jax.grad(penalty, argnums=(0, 1)))(*weights_and_inputs)
+
+    ours = penalty_gradient(OURS)
+    assert_trees_close(ours, penalty_gradient(XLA))
+    assert min(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(ours)) > 1e-3
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+def test_under_vmap_and_scan(weights_and_inputs, axes):
+    weights, x = weights_and_inputs
+    many = (jax.tree.map(lambda leaf: jnp.stack([leaf, -2 * leaf]), weights), jnp.stack([x, x + 1]))
+    given = [
+        several if axis == 0 else single
+        for several, single, axis in zip(many, (weights, x), axes, strict=True)
+    ]
+    expected = [
+        jax.jit(jax.grad(XLA))(
+            *(
+                jax.tree.map(lambda leaf, i=i: leaf[i], argument) if axis == 0 else argument
+                for argument, axis in zip(given, axes, strict=True)
+            )
+        )
+        for i in range(2)
+    ]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected)
+    assert_trees_close(jax.jit(jax.vmap(jax.grad(OURS), axes))(*given), expected)
+    if axes == (0, 0):
+        scanned = jax.jit(
+            lambda *given: lax.scan(lambda carry, one: (carry, jax.grad(OURS)(*one)), None, given)
+        )(*given)[1]
+        assert_trees_close(scanned, expected)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_devices_sum_the_gradient_of_weights_that_they_share(weights_and_inputs, check):
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+
+    def gradient(weights, x):
+        # With check_vma JAX sums the gradients of shared arguments itself; without it does not.
+        mean = jax.grad(OURS)(weights, x)
+        return jax.tree.map(lambda leaf: leaf / 4 if check else lax.pmean(leaf, "batch"), mean)
+
+    split = jax.shard_map(
+        gradient,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec("batch")),
+        out_specs=PartitionSpec(),
+        check_vma=check,
+    )
+    assert_trees_close(
+        jax.jit(split)(*weights_and_inputs), jax.jit(jax.grad(XLA))(*weights_and_inputs)
+    )
+
+
+def test_each_platform_gets_its_own_gradient(weights_and_inputs, monkeypatch):
+    def program(platform):
+        # A fresh function, so that no trace of another platform is found in JAX's caches.
+        gradient = jax.jit(jax.grad(lambda weights, x: OURS(weights, x)))
+        exported = jax.export.export(gradient, platforms=[platform])(*weights_and_inputs)
+        text = exported.mlir_module()
+        return text.count("stablehlo.convolution"), text.count("stablehlo.dot_general")
+
+    # Two layers, and the input gradient of the second; then the two gradients of kernels.
+    convolutions, products = program("cpu")
+    assert convolutions == 3
+    assert products >= 2
+    for platform in ("cuda", "tpu"):
+        assert program(platform) == (5, 0)
+    # The branch of the other platforms, executed here.
+    monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    ours = jax.jit(jax.grad(lambda weights, x: OURS(weights, x)))(*weights_and_inputs)
+    assert_trees_close(ours, jax.jit(jax.grad(XLA))(*weights_and_inputs))
+
+
+def test_one_program_serves_all_platforms(weights_and_inputs):
+    gradient = jax.jit(jax.grad(OURS))
+    exported = jax.export.export(gradient, platforms=["cpu", "cuda", "tpu"])(*weights_and_inputs)
+    again = jax.export.deserialize(exported.serialize())
+    assert_trees_close(again.call(*weights_and_inputs), gradient(*weights_and_inputs))
+
+
+def test_as_the_hook_of_flax(key):
+    x = jax.random.normal(key, (2, 8, 8, 3))
+    options = {"features": 4, "kernel_size": (3, 3), "strides": (2, 2), "padding": "CIRCULAR"}
+    plain = nn.Conv(**options)
+    hooked = nn.Conv(**options, conv_general_dilated=conv_general_dilated)
+    variables = plain.init(key, x)
+
+    def loss(module):
+        square = jax.jit(lambda variables: jnp.sum(module.apply(variables, x) ** 2))
+        return jax.value_and_grad(square)
+
+    assert_trees_close(loss(hooked)(variables), loss(plain)(variables))
+
+
+def test_forward_mode_says_that_it_is_not_available():
+    x, weights = arrays((5, 5), 2, (3, 3), 2)
+    convolve = convolution(conv_general_dilated, padding="SAME")
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(convolve, (x, weights), (x, weights))
+
+
+def test_an_unknown_padding_is_refused():
+    x, weights = arrays((5, 5), 2, (3, 3), 2)
+    with pytest.raises(ValueError, match='padding="FULL" is neither'):
+        conv_transpose(x, weights, (2, 2), "FULL")
