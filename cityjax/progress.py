@@ -98,7 +98,7 @@ class Live(Off):
         self._shown = {}
         self._progress = progress.Progress(
             progress.TextColumn("seed {task.fields[seed]}"),
-            progress.BarColumn(bar_width=24),
+            progress.BarColumn(bar_width=12),
             progress.MofNCompleteColumn(),
             progress.TimeRemainingColumn(compact=True),
             progress.TextColumn("{task.fields[values]}"),
@@ -111,8 +111,8 @@ class Live(Off):
         self._progress.update(self._task, completed=step)
 
     def line(self, step: int, split: str, values: Mapping[str, float]) -> None:  # noqa: D102
-        # The first two metrics of each split fit beside the bar of an 80 to 100 column terminal.
-        self._shown[split] = format_values(dict(list(values.items())[:2]))
+        # The first metric of each split fits beside the bar of an 80 column terminal.
+        self._shown[split] = format_values(dict(list(values.items())[:1]))
         text = "  ".join(f"[bold]{name}[/] {shown}" for name, shown in self._shown.items())
         if self._progress is None or split == "test":
             self.note(f"  {step:>7} {split:<10}  {format_values(values)}")
