@@ -8,6 +8,7 @@ import http.server
 import lzma
 import socket
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,8 @@ def test_arrays_of_different_lengths_need_a_size():
 
 # MNIST.
 
+SHIPPED = Path(mnist.__file__).parent / "mnist_files"
+
 
 @functools.cache
 def digits(split):
@@ -127,7 +130,7 @@ def digits(split):
 
 def shipped(name):
     """The content of a shipped idx file after its header, read without cityjax."""
-    content = gzip.decompress((mnist.FILES[name].packaged / f"{name}.gz").read_bytes())
+    content = gzip.decompress((SHIPPED / f"{name}.gz").read_bytes())
     return np.frombuffer(content[16 if "images" in name else 8 :], np.uint8)
 
 
@@ -242,7 +245,7 @@ LABELS = mnist.FILES["t10k-labels-idx1-ubyte"]
 def test_a_truncated_file_is_refused_with_its_path_and_checksum(monkeypatch, tmp_path):
     path = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
     path.parent.mkdir()
-    path.write_bytes((LABELS.packaged / path.name).read_bytes()[:2_000])
+    path.write_bytes((SHIPPED / path.name).read_bytes()[:2_000])
     monkeypatch.setenv("CITYJAX_DATA", str(tmp_path))
     with pytest.raises(DataError) as caught:
         mnist.load("test")
@@ -252,7 +255,7 @@ def test_a_truncated_file_is_refused_with_its_path_and_checksum(monkeypatch, tmp
 
 
 def test_an_altered_file_is_refused_with_both_checksums(monkeypatch, tmp_path):
-    content = bytearray(gzip.decompress((LABELS.packaged / f"{LABELS.name}.gz").read_bytes()))
+    content = bytearray(gzip.decompress((SHIPPED / f"{LABELS.name}.gz").read_bytes()))
     content[100] ^= 1
     path = tmp_path / "mnist" / LABELS.name
     path.parent.mkdir()
@@ -395,6 +398,7 @@ def test_a_file_without_an_address_names_the_page_it_is_from(tmp_path):
 def test_statistics_are_students(count):
     values = np.random.default_rng(count).normal(3.0, 2.0, count).tolist()
     mean, half_width = statistics(values)
+    assert half_width is not None
     low, high = stats.t.interval(0.95, count - 1, loc=np.mean(values), scale=stats.sem(values))
     np.testing.assert_allclose([mean - half_width, mean + half_width], [low, high], rtol=1e-9)
 

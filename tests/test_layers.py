@@ -151,7 +151,7 @@ def axis_mentions(tree):
                 ):
                     permitted |= {inner, inner.value}
     return [
-        node.lineno
+        getattr(node, "lineno", 0)
         for node in ast.walk(tree)
         if node not in permitted
         and "axis_name"

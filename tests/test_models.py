@@ -1,6 +1,7 @@
 """Models: the article's formulas by hand, other implementations with the same weights, shapes."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +29,25 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def random_params(module, inputs, seed=0):
-    """Parameters of a module, biases included, drawn by numpy: nothing is initialised."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), inputs)["params"]
-    leaves, structure = jax.tree.flatten(shapes)
-    random = np.random.default_rng(seed)
-    drawn = [random.normal(size=leaf.shape).astype(np.float32) / 2 for leaf in leaves]
-    return jax.tree.unflatten(structure, drawn)
+def random_variables(module, inputs):
+    """Parameters and batch statistics of a module, all drawn by numpy: nothing is initialised."""
+    random = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        values = random.normal(size=leaf.shape).astype(np.float32) / 2
+        return 1 + values**2 if path[-1].key == "var" else values
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), inputs)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def random_params(module, inputs):
+    return random_variables(module, inputs)["params"]
+
+
+def applied(module: Any, params, *inputs, **options) -> jax.Array:
+    """The outputs of a Linen module without any state, for which it has a wider type."""
+    return module.apply({"params": params}, *inputs, **options)
 
 
 def parameter_count(module, inputs):
@@ -50,9 +63,9 @@ X = np.array([-3.0, -0.5, 0.0, 1.0, 2.0], np.float32)
 @pytest.mark.parametrize(("a", "b"), [(1.0, 0.0), (2.0, 1.0), (-0.5, 3.0)])
 def test_the_articles_activations_at_given_slope_and_shift(a, b):
     found = {
-        "linear": activation("linear", slope=a)(X),
-        "sigmoid": activation("sigmoid", slope=a)(X),
-        "shifted_sigmoid": activation("shifted_sigmoid", slope=a, shift=b)(X),
+        "linear": activation("linear", slope=a)(jnp.asarray(X)),
+        "sigmoid": activation("sigmoid", slope=a)(jnp.asarray(X)),
+        "shifted_sigmoid": activation("shifted_sigmoid", slope=a, shift=b)(jnp.asarray(X)),
     }
     np.testing.assert_allclose(found["linear"], a * X)
     np.testing.assert_allclose(found["sigmoid"], 1 / (1 + np.exp(-a * X)), rtol=1e-5)
@@ -207,7 +220,7 @@ def test_a_simple_cell_for_two_steps_by_hand():
         "recurrent_bias": jnp.array([0.0]),
     }
     module = Recurrent(1, cell="simple")
-    states = module.apply({"params": params}, jnp.array([[[0.25], [-1.0]]]))
+    states = applied(module, params, jnp.array([[[0.25], [-1.0]]]))
     first = np.tanh(2 * 0.25 + 0.5)
     second = np.tanh(2 * -1.0 + 0.5 - first)
     np.testing.assert_allclose(np.asarray(states).ravel(), [first, second], rtol=1e-6)
@@ -238,7 +251,7 @@ def test_gru_equals_flax():
         theirs[f"i{gate}"] = {"kernel": kernel, "bias": joint}
         theirs[f"h{gate}"] = {"kernel": recurrent, **own}
     expected = flax_states(nn.GRUCell(4), theirs, jnp.zeros((2, 4)), x)
-    found = module.apply({"params": params}, jnp.asarray(x))
+    found = applied(module, params, jnp.asarray(x))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -251,7 +264,7 @@ def test_lstm_equals_flax():
         theirs[f"h{gate}"] = {"kernel": recurrent, "bias": bias + recurrent_bias}
     carry = (jnp.zeros((2, 4)), jnp.zeros((2, 4)))
     expected = flax_states(nn.OptimizedLSTMCell(4), theirs, carry, x)
-    found = module.apply({"params": params}, jnp.asarray(x))
+    found = applied(module, params, jnp.asarray(x))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -260,7 +273,8 @@ def test_an_initial_state_continues_a_sequence():
     module, x = Recurrent(3, "gru"), normal(2, 2, 5, 4)
     apply = functools.partial(module.apply, {"params": random_params(module, x)})
     whole = np.asarray(apply(x))
-    np.testing.assert_allclose(apply(x[:, 2:], whole[:, 1]), whole[:, 2:], atol=1e-6)
+    continued = np.asarray(apply(x[:, 2:], whole[:, 1]))
+    np.testing.assert_allclose(continued, whole[:, 2:], atol=1e-6)
 
 
 def test_recurrent_kernels_start_orthogonal_gate_by_gate(key):
@@ -288,7 +302,7 @@ def test_the_articles_gated_mixture_against_a_loop():
             weights = np.exp(dense(x[b, t], params["gate"]))
             weights /= weights.sum()
             expected[b, t] = sum(weights[i] * states[i][b, t] for i in range(2))
-    found = module.apply({"params": params}, jnp.asarray(x))
+    found = applied(module, params, jnp.asarray(x))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -297,8 +311,8 @@ def test_the_gates_of_a_mixture_sum_to_one():
     module, x = GatedMixture(3, experts=3, cell="gru"), jnp.asarray(normal(4, 2, 4, 5))
     params = random_params(module, x)
     params |= {f"Recurrent_{i}": params["Recurrent_0"] for i in range(3)}
-    alone = Recurrent(3, "gru").apply({"params": params["Recurrent_0"]}, x)
-    np.testing.assert_allclose(module.apply({"params": params}, x), alone, atol=1e-6)
+    alone = applied(Recurrent(3, "gru"), params["Recurrent_0"], x)
+    np.testing.assert_allclose(applied(module, params, x), alone, atol=1e-6)
 
 
 def test_rnn_reads_images_row_by_row_and_answers_from_the_last_state():
@@ -307,7 +321,7 @@ def test_rnn_reads_images_row_by_row_and_answers_from_the_last_state():
     rows = x.reshape(2, 5, 6)
     for layer in ("Recurrent_0", "Recurrent_1"):
         rows = recur(params[layer], rows, lambda a, b, _: np.tanh(a + b))
-    found = module.apply({"params": params}, jnp.asarray(x))
+    found = applied(module, params, jnp.asarray(x))
     np.testing.assert_allclose(found, dense(rows[:, -1], params["Dense_0"]), atol=1e-5)
 
 
@@ -327,8 +341,8 @@ def test_a_forecaster_gives_one_value_per_future_step_around_its_profile():
         assert shapes.shape == (2, 5)
     module = EncoderDecoder(3, "simple", scale=10.0)
     params = random_params(module, inputs)
-    found = module.apply({"params": params}, inputs)
-    bare = EncoderDecoder(3, "simple").apply({"params": params}, inputs)
+    found = applied(module, params, inputs)
+    bare = applied(EncoderDecoder(3, "simple"), params, inputs)
     np.testing.assert_allclose(
         found - inputs["profile"], 10 * (bare - inputs["profile"]), rtol=1e-4, atol=1e-4
     )
@@ -363,8 +377,7 @@ DISCRIMINATORS = {
 def with_and_without_label(make, x, classes):
     """Outputs of one input with two different sets of labels."""
     module = make(classes)
-    params = random_params(module, (x, LABELS))
-    apply = jax.jit(functools.partial(module.apply, {"params": params}))
+    apply = jax.jit(functools.partial(module.apply, random_variables(module, (x, LABELS))))
     return np.asarray(apply((x, LABELS))), np.asarray(apply((x, (LABELS + 1) % 3)))
 
 
@@ -393,8 +406,8 @@ def test_a_generated_example_does_not_depend_on_those_drawn_with_it():
     others[0] = latent[0]
     for make in GENERATORS.values():
         module = make(0)
-        params = random_params(module, (latent, LABELS))
-        apply = jax.jit(functools.partial(module.apply, {"params": params}, train=True))
+        variables = random_variables(module, (latent, LABELS))
+        apply = jax.jit(functools.partial(module.apply, variables))
         first, second = (np.asarray(apply((z, LABELS))) for z in (latent, others))
         np.testing.assert_array_equal(first[0], second[0])
         assert (first[1:] != second[1:]).any()
@@ -406,10 +419,10 @@ def test_discriminators_centre_their_pixels():
 
 def test_transposed_convolution_equals_flax():
     kernel, x = normal(0, 4, 4, 3, 2), jnp.asarray(normal(1, 2, 5, 6, 3))
-    ours = gan.ConvTranspose(2).apply({"params": {"kernel": kernel}}, x)
+    ours = applied(gan.ConvTranspose(2), {"kernel": kernel}, x)
     flax = nn.ConvTranspose(2, (4, 4), (2, 2), padding="SAME", use_bias=False)
-    theirs = flax.apply({"params": {"kernel": kernel}}, x)
-    assert isinstance(ours, jax.Array) and ours.shape == (2, 10, 12, 2)
+    theirs = applied(flax, {"kernel": kernel}, x)
+    assert ours.shape == (2, 10, 12, 2)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

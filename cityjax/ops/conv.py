@@ -71,6 +71,7 @@ def conv_general_dilated(
         and numbers == _channels_last(rank)
         and (rhs_dilation is None or tuple(rhs_dilation) == ones)
         and (strides == ones or dilation == ones)
+        and (dilation == ones or not isinstance(padding, str))
         and feature_group_count == batch_group_count == 1
         and math.prod(rhs.shape[:-2]) <= MOST_PLACES
         and lhs.dtype == rhs.dtype

@@ -123,14 +123,25 @@ def _divide_product(
     """
     step = jnp.asarray(step).astype(jnp.uint32)
     width = min(32 - (size - 1).bit_length(), 16)
-    quotient = remainder = jnp.zeros_like(step)
-    for shift in range(0, 32, width):
-        worth, rest = divmod(factor << shift, size)
-        digit = (step >> shift) & jnp.uint32((1 << width) - 1)
-        product = digit * jnp.uint32(rest)
-        quotient = quotient + digit * jnp.uint32(worth % 2**32) + product // size
-        quotient, remainder = _carry(quotient, remainder + product % size, size)
-    return quotient, remainder
+    shifts = range(0, 32, width)
+    parts = [divmod(factor << shift, size) for shift in shifts]
+    digits = (
+        jnp.array(shifts, jnp.uint32),
+        jnp.array([worth % 2**32 for worth, _ in parts], jnp.uint32),
+        jnp.array([rest for _, rest in parts], jnp.uint32),
+    )
+
+    def add(total, digit):
+        quotient, remainder = total
+        shift, worth, rest = digit
+        value = (step >> shift) & jnp.uint32(2**width - 1)
+        product = value * rest
+        quotient = quotient + value * worth + product // size
+        return _carry(quotient, remainder + product % size, size), None
+
+    # A loop, for XLA may take minutes over a chain of up to 32 links; two, the usual, are quick.
+    zero = jnp.zeros_like(step)
+    return jax.lax.scan(add, (zero, zero), digits, unroll=2)[0]
 
 
 def _carry(quotient: jax.Array, remainder: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
