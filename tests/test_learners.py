@@ -217,6 +217,12 @@ def test_a_gan_samples_one_example_per_label_and_needs_a_key(key):
 # Moving averages.
 
 
+class MLPWithBatchNorm(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):
+        return nn.Dense(1)(nn.BatchNorm(use_running_average=not train, axis_name=axis_name)(x))
+
+
 def test_a_moving_average_is_its_recursion_and_is_what_judges(key):
     learner, batch = moving_average(squared(optax.sgd(0.1)), 0.25), regression_batch()
     state = learner.init(key, batch)
@@ -226,13 +232,34 @@ def test_a_moving_average_is_its_recursion_and_is_what_judges(key):
         # (1 + t) / (10 + t) is 2/11, then 3/12 = 0.25; from then on the decay is the smaller.
         decay = min(0.25, (1 + number) / (10 + number))
         average = decay * average + (1 - decay) * np.asarray(state.params["w"])[:, 0]
-    np.testing.assert_allclose(state.extra["average"]["w"][:, 0], average, rtol=1e-5)
+    np.testing.assert_allclose(state.extra["average"]["params"]["w"][:, 0], average, rtol=1e-5)
     assert not np.allclose(state.params["w"][:, 0], average, rtol=1e-3)
     predicted = np.asarray(batch["inputs"]) @ average[:, None]
     np.testing.assert_allclose(learner.predict(state, batch["inputs"]), predicted, rtol=1e-5)
     expected = np.sum((predicted - np.asarray(batch["targets"]))[:2] ** 2)
     np.testing.assert_allclose(learner.evaluate(state, batch)["loss"], (expected, 2), rtol=1e-5)
     assert "loss" in sums
+
+
+def test_batch_statistics_are_averaged_with_their_parameters(key):
+    model = from_linen(MLPWithBatchNorm())
+    batch = regression_batch()
+    plain = supervised(model, losses.squared_error, optax.sgd(0.1))
+    learner = moving_average(plain, 0.5)
+    state = learner.init(key, batch)
+    # The weight of the newest after one step is 1 - min(0.5, 2 / 11).
+    first = state.model_state["batch_stats"]["BatchNorm_0"]["mean"]
+    trained, _ = learner.step(state, batch)
+    newest = trained.model_state["batch_stats"]["BatchNorm_0"]["mean"]
+    average = trained.extra["average"]["model_state"]["batch_stats"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(average, first * 2 / 11 + newest * 9 / 11, rtol=1e-5)
+    swapped = trained.replace(
+        params=trained.extra["average"]["params"],
+        model_state=trained.extra["average"]["model_state"],
+    )
+    np.testing.assert_array_equal(
+        learner.predict(trained, batch["inputs"]), plain.predict(swapped, batch["inputs"])
+    )
 
 
 def test_training_itself_does_not_see_the_average(key):
@@ -249,11 +276,11 @@ def test_training_itself_does_not_see_the_average(key):
 
 def test_a_part_of_the_parameters_can_be_averaged(key):
     plain, batch = gan()
-    learner = moving_average(plain, 0.9, of=lambda params: {"generator": params["generator"]})
+    learner = moving_average(plain, 0.9, of=lambda tree: {"generator": tree["generator"]})
     state = learner.init(key, batch)
-    assert set(state.extra["average"]) == {"generator"}
+    assert set(state.extra["average"]["params"]) == {"generator"}
     state, _ = learner.step(state, batch)
-    generator = state.extra["average"]["generator"]
+    generator = state.extra["average"]["params"]["generator"]
     assert generator["a"] != state.params["generator"]["a"]
     samples = learner.predict(state, batch["targets"], key=key)
     swapped = state.replace(params={**state.params, "generator": generator})

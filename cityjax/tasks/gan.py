@@ -50,9 +50,7 @@ def generate_digits(
         gradient_penalty=gradient_penalty,
     )
     if average:
-        learner = moving_average(
-            learner, average, of=lambda params: {"generator": params["generator"]}
-        )
+        learner = moving_average(learner, average, of=lambda tree: {"generator": tree["generator"]})
     _, judge_hash = judge.weights()
 
     def final(state: State, key: jax.Array) -> dict[str, float]:
