@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +17,7 @@ from cityjax.metrics import finalize
 from cityjax.parallel import Trainer
 from cityjax.progress import Progress
 from cityjax.report import figures
-
-
-class Stop(Protocol):
-    """Asked after every dispatch: `requested` is set when the run is to stop at a checkpoint."""
-
-    requested: int | None
-
-    def now(self) -> BaseException:
-        """Return what to raise once the checkpoint is written."""
-        ...
+from cityjax.signals import Signals
 
 
 class Run(NamedTuple):
@@ -56,7 +47,7 @@ def _first_state(experiment: Experiment) -> Any:
     return first
 
 
-def train_seed(run: Run, seed: int, progress: Progress, stop: Stop | None = None) -> None:
+def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None = None) -> None:
     """Train one seed from its last checkpoint, or from the start, and write its test line.
 
     A seed whose test line is there is finished. Lines after the checkpoint are cut first: they are
@@ -123,9 +114,9 @@ def train_seed(run: Run, seed: int, progress: Progress, stop: Stop | None = None
 
     def watch(step: int, state: State, sums: Sums) -> None:
         progress.advance(step)
-        if stop is not None and stop.requested is not None:
+        if signals is not None and signals.requested is not None:
             save(step, state, sums)
-            raise stop.now()
+            raise signals.now()
 
     hooks = [
         Hook(config.log_every, log),

@@ -55,12 +55,12 @@ def block_with(text):
 
 
 def test_every_python_block_is_one_of_those_tested_below():
-    tested = ["load(", "def huber", "from_nnx(", "def build(config)"]
+    tested = ["import load, run", "def huber", "from_nnx(", "def build(config)"]
     assert sorted(PYTHON) == sorted(map(block_with, tested))
 
 
 def test_a_run_and_its_model_from_python(capsys):
-    names = written(block_with("load("))
+    names = written(block_with("import load, run"))
     error, digits = capsys.readouterr().out.split(maxsplit=1)
     assert 0 < float(error) < 0.3  # after 200 updates
     found, truth = re.findall(r"\[([\d ]+)\]", digits)
