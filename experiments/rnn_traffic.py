@@ -1,6 +1,7 @@
 """RNN on I-94 traffic: a GRU reads 24 hours, another forecasts the next 1 to 6.
 
 Run: python -m cityjax.run experiment=rnn_traffic
+Expect: a mean absolute error of 138 vehicles/h at 1 h and 187 at 6 h (docs/results), in a minute.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
@@ -249,7 +249,7 @@ def test_each_platform_gets_its_own_gradient(weights_and_inputs, monkeypatch):
     def program(platform):
         # A fresh function, so that no trace of another platform is found in JAX's caches.
         gradient = jax.jit(jax.grad(lambda weights, x: OURS(weights, x)))
-        exported = jax.export.export(gradient, platforms=[platform])(*weights_and_inputs)
+        exported = export.export(gradient, platforms=[platform])(*weights_and_inputs)
         text = exported.mlir_module()
         return text.count("stablehlo.convolution"), text.count("stablehlo.dot_general")
 
@@ -267,7 +267,7 @@ def test_each_platform_gets_its_own_gradient(weights_and_inputs, monkeypatch):
 
 def test_one_program_serves_all_platforms(weights_and_inputs):
     gradient = jax.jit(jax.grad(OURS))
-    exported = jax.export.export(gradient, platforms=["cpu", "cuda", "tpu"])(*weights_and_inputs)
+    exported = export.export(gradient, platforms=["cpu", "cuda", "tpu"])(*weights_and_inputs)
     assert_trees_close(exported.call(*weights_and_inputs), gradient(*weights_and_inputs))
 
 
