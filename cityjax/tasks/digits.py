@@ -10,7 +10,7 @@ import optax
 from cityjax import metrics
 from cityjax.data import mnist, mnist_floors
 from cityjax.learner import Experiment, Learner, State, from_linen
-from cityjax.learners import moving_average, supervised
+from cityjax.learners import supervised
 from cityjax.losses import softmax_cross_entropy
 from cityjax.report import figures
 
@@ -21,17 +21,13 @@ def classify_digits(
     *,
     batch_size: int,
     augment: str = "none",
-    average: float = 0.0,
 ) -> Experiment:
     """Return the experiment that trains a Linen module on MNIST and scores its test error.
 
-    augment: "none", or "shift" by up to 2 pixels. average: decay of a moving average of the
-    parameters, by which the network is judged; 0 for none.
+    augment: "none", or "shift" by up to 2 pixels.
     """
     measured = {"error": metrics.error()}
     learner = supervised(from_linen(module), softmax_cross_entropy, optimizer, measured)
-    if average:
-        learner = moving_average(learner, average)
     return Experiment(
         learner,
         train=mnist.train_source(batch_size, augment=augment),
