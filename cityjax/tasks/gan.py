@@ -56,9 +56,8 @@ def generate_digits(
     def final(state: State, key: jax.Array) -> dict[str, float]:
         labels = np.arange(judge.SAMPLES, dtype=np.int32) % mnist.CLASSES
         images = sample(learner, state, labels, key)
-        values = judge.judge(images)
+        values = judge.judge(images, labels if conditional else None)
         if conditional:
-            values["gan_test_accuracy"] = judge.accuracy(images, labels)
             lessons = np.arange(PUPIL_SAMPLES, dtype=np.int32) % mnist.CLASSES
             pupil_key = jax.random.fold_in(key, judge.SAMPLES)
             taught = gan_train_accuracy(sample(learner, state, lessons, pupil_key), lessons)
@@ -152,10 +151,9 @@ def floors(conditional: bool) -> dict[str, dict[str, float]]:
     }
     rows = {}
     for name, (shown, labels) in samples.items():
-        few = shown[: judge.SAMPLES]
-        values = judge.judge(few)
+        few = slice(judge.SAMPLES)
+        values = judge.judge(shown[few], labels[few] if conditional else None)
         if conditional:
-            values["gan_test_accuracy"] = judge.accuracy(few, labels[: judge.SAMPLES])
             values["gan_train_accuracy"] = gan_train_accuracy(shown, labels)
         rows[name] = {f"test/{key}": value for key, value in values.items()}
     return rows

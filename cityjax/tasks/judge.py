@@ -99,19 +99,22 @@ def test_verdict() -> Verdict:
     return examine(mnist.load("test").images[..., None].astype(np.float32) / 255)
 
 
-def judge(images: Any) -> dict[str, float]:
-    """Return digit score, covered modes and Fréchet distance to the test images of a sample."""
+def judge(images: Any, labels: np.ndarray | None = None) -> dict[str, float]:
+    """Return digit score, covered modes and Fréchet distance to the test images of a sample.
+
+    labels: what each image was asked to be, [N]; with them, the share in which the judge sees it
+    as well (GAN-test, Shmelkov et al. 2018).
+    """
     verdict = examine(images)
-    return {
+    values = {
         "digit_score": digit_score(verdict.probabilities),
         "modes": covered_modes(verdict.probabilities),
         "frechet_distance": frechet_distance(verdict.features, test_verdict().features),
     }
-
-
-def accuracy(images: Any, labels: np.ndarray) -> float:
-    """Return the share of images in which the judge sees their label (GAN-test)."""
-    return float(np.mean(examine(images).probabilities.argmax(axis=1) == labels))
+    if labels is not None:
+        seen = verdict.probabilities.argmax(axis=1)
+        values["gan_test_accuracy"] = float(np.mean(seen == labels))
+    return values
 
 
 # Direction of every number that is measured on a sample.
