@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cityjax.allocator import keep_freed_memory
 from cityjax.errors import UserError
 from cityjax.signals import Interrupted, Signals
 
@@ -211,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             assert request.module is not None
             print(help_text(request.module, request.experiment))
             return 0
+        keep_freed_memory()
         _print_results(request, _run(request, signals))
         return 0
     except UserError as error:

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "cityjax"
 ORDER = """
 names errors | ops | metrics | losses | data | models | optimizers | learner | learners
 | parallel seeds | checkpoint | fit | report | tasks
-| config grammar registry overrides | folder progress signals train conclude run
+| config grammar registry overrides | folder progress signals allocator train conclude run
 """
 RANK = {name: place for place, name in enumerate(ORDER.replace("|", " ").split())}
 
