@@ -367,10 +367,12 @@ LABELS = np.array([0, 1, 2], np.int32)
 GENERATORS = {
     "dense": lambda classes: gan.DenseGenerator((8,), classes=classes),
     "convolutional": lambda classes: gan.ConvGenerator((4, 2), classes=classes),
+    "convolutional, deeper": lambda classes: gan.ConvGenerator((4, 2), classes, (8, 8)),
 }
 DISCRIMINATORS = {
     "dense": lambda classes: gan.DenseDiscriminator((8,), classes=classes),
     "convolutional": lambda classes: gan.ConvDiscriminator((2, 4), classes=classes),
+    "convolutional, deeper": lambda classes: gan.ConvDiscriminator((2, 4), classes, 0.0, (8,)),
 }
 
 

@@ -97,11 +97,14 @@ class ConvTranspose(nn.Module):
 class ConvGenerator(nn.Module):
     """DCGAN's generator for 28 x 28: a dense layer to 7 x 7, two 4x4 transposed convolutions.
 
-    channels: at 7 x 7 and at 14 x 14 (Radford et al. 2016).
+    channels: at 7 x 7 and at 14 x 14 (Radford et al. 2016). hidden_sizes: units of dense layers
+    that come first; without any, each part of a digit is a linear function of the latent vector
+    before it is drawn, and few digits come out whole.
     """
 
     channels: tuple[int, int] = (128, 64)
     classes: int = 0
+    hidden_sizes: Sequence[int] = ()
 
     @nn.compact
     def __call__(
@@ -109,6 +112,8 @@ class ConvGenerator(nn.Module):
     ) -> jax.Array:
         """Map (latent [B, Z], labels [B]) to images [B, 28, 28, 1] in 0..1."""
         x = with_label(*inputs, self.classes)
+        for size in self.hidden_sizes:
+            x = nn.relu(batch_norm(train, axis_name)(nn.Dense(size)(x)))
         x = nn.Dense(7 * 7 * self.channels[0])(x).reshape(-1, 7, 7, self.channels[0])
         x = nn.relu(batch_norm(train, axis_name)(x))
         x = ConvTranspose(self.channels[1])(x)
@@ -121,13 +126,15 @@ class ConvGenerator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """DCGAN's discriminator for 28 x 28: two 4x4 convolutions of stride 2, dropout, one logit.
 
-    With classes, the label enters as a projection: + <embedding(label), features> (Miyato and
-    Koyama 2018).
+    hidden_sizes: units of dense layers before the logit; without any, a logit adds up what patches
+    of 10 pixels look like, and no digit is seen whole. With classes, the label enters as a
+    projection: + <embedding(label), features> (Miyato and Koyama 2018).
     """
 
     channels: tuple[int, int] = (64, 128)
     classes: int = 0
     dropout: float = 0.0
+    hidden_sizes: Sequence[int] = ()
 
     @nn.compact
     def __call__(
@@ -140,6 +147,9 @@ class ConvDiscriminator(nn.Module):
             x = nn.Conv(channels, (4, 4), (2, 2), conv_general_dilated=conv_general_dilated)(x)
             x = Dropout(self.dropout)(leaky_relu(x), train=train, axis_name=axis_name)
         x = x.reshape(x.shape[0], -1)
+        for size in self.hidden_sizes:
+            x = leaky_relu(nn.Dense(size)(x))
+            x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
         logits = nn.Dense(1)(x)[:, 0]
         if self.classes == 0:
             return logits
