@@ -30,6 +30,16 @@ def with_label(x: jax.Array, labels: jax.Array, classes: int) -> jax.Array:
     return jnp.concatenate([x, jax.nn.one_hot(labels, classes, dtype=x.dtype)], axis=-1)
 
 
+def dense_layers(
+    x: jax.Array, sizes: Sequence[int], dropout: float, *, train: bool, axis_name: str | None
+) -> jax.Array:
+    """Apply a discriminator's dense layers to x [B, F], in the scope of the module that calls."""
+    for size in sizes:
+        x = leaky_relu(nn.Dense(size)(x))
+        x = Dropout(dropout)(x, train=train, axis_name=axis_name)
+    return x
+
+
 class DenseGenerator(nn.Module):
     """Dense layers with layer norm, then a sigmoid image: the article's 100 -> 784, with depth.
 
@@ -70,9 +80,7 @@ class DenseDiscriminator(nn.Module):
         """Map (images [B, ...], labels [B]) to logits [B]."""
         images, labels = inputs
         x = with_label(centred(images).reshape(images.shape[0], -1), labels, self.classes)
-        for size in self.hidden_sizes:
-            x = leaky_relu(nn.Dense(size)(x))
-            x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
+        x = dense_layers(x, self.hidden_sizes, self.dropout, train=train, axis_name=axis_name)
         return nn.Dense(1)(x)[:, 0]
 
 
@@ -99,7 +107,7 @@ class ConvGenerator(nn.Module):
 
     channels: at 7 x 7 and at 14 x 14 (Radford et al. 2016). hidden_sizes: units of dense layers
     that come first; without any, each part of a digit is a linear function of the latent vector
-    before it is drawn, and few digits come out whole.
+    before it is drawn, and fewer digits come out whole.
     """
 
     channels: tuple[int, int] = (128, 64)
@@ -147,9 +155,7 @@ class ConvDiscriminator(nn.Module):
             x = nn.Conv(channels, (4, 4), (2, 2), conv_general_dilated=conv_general_dilated)(x)
             x = Dropout(self.dropout)(leaky_relu(x), train=train, axis_name=axis_name)
         x = x.reshape(x.shape[0], -1)
-        for size in self.hidden_sizes:
-            x = leaky_relu(nn.Dense(size)(x))
-            x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
+        x = dense_layers(x, self.hidden_sizes, self.dropout, train=train, axis_name=axis_name)
         logits = nn.Dense(1)(x)[:, 0]
         if self.classes == 0:
             return logits
