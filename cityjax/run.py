@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cityjax.allocator import keep_freed_memory
 from cityjax.errors import UserError
 from cityjax.signals import Interrupted, Signals
 
@@ -212,6 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             assert request.module is not None
             print(help_text(request.module, request.experiment))
             return 0
+
+        from cityjax.allocator import keep_freed_memory
+
         keep_freed_memory()
         _print_results(request, _run(request, signals))
         return 0
