@@ -89,7 +89,8 @@ def convert(key: str, text: str, value: Any, hint: Any) -> Any:
     node = _schema(key, hint)
     try:
         node[key] = value
-        converted = OmegaConf.to_container(node, throw_on_missing=True)[key]  # type: ignore
+        fields: Any = OmegaConf.to_container(node, throw_on_missing=True)
+        converted = fields[key]
     except Exception as error:
         whole = isinstance(value, float) and value.is_integer() and int in leaf_types(hint)
         write = f" (write {int(value)})" if whole and abs(value) < 1e15 else ""

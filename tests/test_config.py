@@ -63,7 +63,7 @@ def test_the_defaults_are_valid_and_every_run_key_has_a_line_of_help():
 
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        RunConfig().seed = 3  # type: ignore
+        RunConfig().seed = 3
 
 
 @pytest.mark.parametrize(

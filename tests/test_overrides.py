@@ -262,7 +262,7 @@ def test_arguments_are_a_list_of_text():
     with pytest.raises(ConfigError, match="arguments are a list"):
         resolve("experiment=tiny")
     with pytest.raises(ConfigError, match="'3' is no text of the form key=value"):
-        resolve(["experiment=tiny", 3])  # type: ignore
+        resolve(["experiment=tiny", 3])
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
