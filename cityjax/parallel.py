@@ -8,6 +8,7 @@ and comes out whole.
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import jax
@@ -85,7 +86,7 @@ class Trainer:
         self.devices = list(devices or jax.local_devices()) if parallel == "pmap" else None
         self.compile_seconds = 0.0
         self._training: dict[int, Any] = {}
-        self._evaluation = self._compile(self._measure)
+        self._evaluation = self._compile(self._measure, donate_argnums=1)
         # Evaluations repeat; what they read is put on the devices once. Keyed by identity, beside
         # the source itself so that its identity stays taken.
         self._placed: dict[int, tuple[Source, Source]] = {}
@@ -104,9 +105,8 @@ class Trainer:
 
     def zero_sums(self, state: State, source: Source) -> Sums:
         """Return the sums of no update, of the shapes that `train` adds to."""
-        batch = jax.eval_shape(source, state.key, state.step)
-        _, sums = jax.eval_shape(self.learner.step, state, batch)
-        return self.place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums))
+        _, sums = jax.eval_shape(self.learner.step, state, self._batch_shapes(state, source))
+        return self._zeros(sums)
 
     def evaluate(self, state: State, batches: Batches) -> Sums:
         """Add up `learner.evaluate` over all batches of a split."""
@@ -116,11 +116,19 @@ class Trainer:
         if id(original) not in self._placed:
             self._placed[id(original)] = original, self.place(original)
         _, source = self._placed[id(original)]
-        totals = [
-            self._settled(self._evaluation(state, source, jnp.int32(number), *self._index()))
-            for number in range(batches.count)
-        ]
-        return jax.tree.map(lambda *sums: sum(sums[1:], sums[0]), *totals)
+        shapes = jax.eval_shape(self.learner.evaluate, state, self._batch_shapes(state, source))
+        sums = self._zeros(shapes)
+        # Each batch adds to the sums of the one before: run at once, their scratch memory adds up.
+        for number in range(batches.count):
+            outputs = self._evaluation(state, sums, source, jnp.int32(number), *self._index())
+            sums = self._settled(outputs)
+        return sums
+
+    def _batch_shapes(self, state: State, source: Source) -> Batch:
+        return jax.eval_shape(source, state.key, state.step)
+
+    def _zeros(self, shapes: Sums) -> Sums:
+        return self.place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def _program(self, state: State, sums: Sums, source: Source, updates: int) -> Any:
         if updates not in self._training:
@@ -132,12 +140,13 @@ class Trainer:
         return self._training[updates]
 
     def _compile(self, function: Callable, **options: Any) -> Any:
+        """Compile a function of whole arguments and, under pmap, of each device's index last."""
         if self.devices is None:
             return jax.jit(function, **options)
         return jax.pmap(
             function,
             axis_name=AXIS,
-            in_axes=(None, None, None, 0),
+            in_axes=(*[None] * (len(signature(function).parameters) - 1), 0),
             out_axes=None,
             devices=self.devices,
             **options,
@@ -181,6 +190,9 @@ class Trainer:
             return update((state, sums), None)[0]
         return jax.lax.scan(update, (state, sums), length=updates)[0]
 
-    def _measure(self, state: State, source: Source, number: jax.Array, *index: jax.Array) -> Sums:
+    def _measure(
+        self, state: State, sums: Sums, source: Source, number: jax.Array, *index: jax.Array
+    ) -> Sums:
         batch, axis_name = self._share(source(data_key(state), number), *index)
-        return self.learner.evaluate(state, batch, axis_name=axis_name)
+        new = self.learner.evaluate(state, batch, axis_name=axis_name)
+        return jax.tree.map(jnp.add, sums, new)
