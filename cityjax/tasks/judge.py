@@ -79,8 +79,12 @@ def weights() -> tuple[dict[str, Any], str]:
 def examine(images: Any, *, batch_size: int = 500) -> Verdict:
     """Look at images [N, 28, 28, 1] in 0..1, in batches; N is a multiple of the batch size."""
     params, _ = weights()
-    parts = [_see(params, images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-    features, logits = (np.concatenate(jax.device_get(part)) for part in zip(*parts, strict=True))
+    parts = [
+        # One batch at a time: dispatched ahead, their scratch memory would add up.
+        jax.device_get(_see(params, images[i : i + batch_size]))
+        for i in range(0, len(images), batch_size)
+    ]
+    features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
     probabilities = jax.device_get(jax.nn.softmax(logits.astype(np.float32)))
     return Verdict(features.astype(np.float64), probabilities.astype(np.float64))
 
