@@ -35,9 +35,11 @@ def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
 
 def draw(run: Run) -> None:
     """Draw the experiment's figures, of the first seed's selected state."""
-    state = selected_state(run, run.config.seed)
-    for name, figure in run.experiment.figures.items():
-        figures.save(figure(state), run.path / "figures" / f"{name}.png")
+    if run.experiment.figures is None:
+        return
+    drawn = run.experiment.figures(selected_state(run, run.config.seed))
+    for name, figure in drawn.items():
+        figures.save(figure, run.path / "figures" / f"{name}.png")
 
 
 def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from cityjax.data.sources import Batches, Source
 from cityjax.learner import Learner, State, Sums
 from cityjax.metrics import Metric, finalize
@@ -77,3 +81,18 @@ def score(
     """Evaluate one split: sums over all its batches, each divided once."""
     trainer = learner if isinstance(learner, Trainer) else Trainer(learner)
     return finalize(trainer.evaluate(state, batches), metrics or {})
+
+
+def predict(learner: Learner, state: State, batches: Batches) -> np.ndarray:
+    """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are."""
+
+    @jax.jit
+    def outputs(state: State, source: Source, number: jax.Array) -> jax.Array:
+        return learner.predict(state, source(state.key, number)["inputs"])
+
+    # One batch at a time: run at once, their scratch memory adds up.
+    rows = [
+        jax.device_get(outputs(state, batches.source, jnp.int32(number)))
+        for number in range(batches.count)
+    ]
+    return np.concatenate(rows)

@@ -96,7 +96,7 @@ class Experiment(NamedTuple):
 
     select: the validation metric whose best value names the kept checkpoint
     ("validation/error"); None keeps the last. baselines: `() -> {row: {metric key: value}}`.
-    figures: name -> `state -> matplotlib Figure`, drawn once at the end. snapshots: name ->
+    figures: `state -> {name: matplotlib Figure}`, drawn once at the end. snapshots: name ->
     `state -> image [H, W] in 0..1`, drawn at every evaluation. final: judgements that are no sum,
     `(state, key) -> {metric key: number}`. better: direction of the keys that `final` returns.
     data: name -> sha256 of the content.
@@ -107,7 +107,7 @@ class Experiment(NamedTuple):
     evaluation: Mapping[str, Batches] = {}
     metrics: Mapping[str, Metric] = {}
     baselines: Callable[[], dict[str, dict[str, float]]] | None = None
-    figures: Mapping[str, Callable[[State], Any]] = {}
+    figures: Callable[[State], dict[str, Any]] | None = None
     snapshots: Mapping[str, Callable[[State], Any]] = {}
     select: str | None = None
     protocol: Mapping[str, str] = {}

@@ -32,13 +32,12 @@ EXPERIMENT = next(block for block in PYTHON if "def build(config)" in block)
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
     """An empty folder, a judge that looks at few samples, floors that cost nothing."""
-    from cityjax.data import mnist_floors
-    from cityjax.tasks import gan, judge
+    from cityjax.tasks import digits, gan, judge
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.Signals, "install", lambda self: None)
     monkeypatch.setattr(judge, "SAMPLES", 500)
-    monkeypatch.setattr(mnist_floors, "baselines", dict)
+    monkeypatch.setattr(digits, "baselines", dict)
     monkeypatch.setattr(gan, "floors", lambda conditional: {})
 
 

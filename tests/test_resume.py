@@ -66,8 +66,8 @@ def assert_same(left, right):
 def few_examples(monkeypatch):
     """Judge and evaluate on little, and draw nothing at the end: resuming is what is tested."""
     from cityjax import conclude
-    from cityjax.data import i94, mnist, mnist_floors
-    from cityjax.tasks import gan, judge, traffic
+    from cityjax.data import i94, mnist
+    from cityjax.tasks import digits, gan, judge, traffic
 
     whole, origins, series = mnist.load, i94.forecast_origins, i94.load()
     monkeypatch.setattr(i94, "load", lambda: series)
@@ -80,7 +80,7 @@ def few_examples(monkeypatch):
     judge.test_verdict.cache_clear()
     monkeypatch.setattr(traffic, "floors", dict)
     monkeypatch.setattr(gan, "floors", lambda conditional: {})
-    monkeypatch.setattr(mnist_floors, "baselines", dict)
+    monkeypatch.setattr(digits, "baselines", dict)
     yield
     judge.test_verdict.cache_clear()
 

@@ -35,11 +35,11 @@ def build(config):
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
     """Runs land in the test's folder, signal handlers stay pytest's, floors cost nothing."""
-    from cityjax.data import mnist_floors
+    from cityjax.tasks import digits
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.Signals, "install", lambda self: None)
-    monkeypatch.setattr(mnist_floors, "baselines", dict)
+    monkeypatch.setattr(digits, "baselines", dict)
 
 
 def outcome(capsys, arguments):

@@ -10,13 +10,13 @@ import numpy as np
 import optax
 
 from cityjax.data import mnist
-from cityjax.data.sources import Source, shuffled
+from cityjax.data.sources import shuffled
 from cityjax.learner import Experiment, Learner, State, from_linen
-from cityjax.learners import adversarial, moving_average, supervised
-from cityjax.losses import softmax_cross_entropy
+from cityjax.learners import adversarial, moving_average
 from cityjax.models.mlp import MLP
 from cityjax.report import figures
 from cityjax.tasks import judge
+from cityjax.tasks.digits import taught_error
 
 # GAN-train: a small network of this size and schedule learns digits from generated ones only.
 PUPIL = MLP((512,), mnist.CLASSES, dropout=0.2)
@@ -98,15 +98,15 @@ def digit_sheet(learner: Learner, state: State, *, rows: int) -> np.ndarray:
     return images.reshape(rows, 10, 28, 28).swapaxes(1, 2).reshape(28 * rows, 280)
 
 
-def digit_figures(learner: Learner) -> dict[str, Callable[[State], Any]]:
-    """Return a grid of a hundred digits as a figure."""
+def digit_figures(learner: Learner) -> Callable[[State], dict[str, Any]]:
+    """Return what draws a grid of a hundred digits."""
 
-    def generated_digits(state: State) -> Any:
+    def draw(state: State) -> dict[str, Any]:
         labels = np.arange(100, dtype=np.int32) % mnist.CLASSES
         images = sample(learner, state, labels, jax.random.key(0))[..., 0]
-        return figures.image_grid(images, columns=10)
+        return {"generated_digits": figures.image_grid(images, columns=10)}
 
-    return {"generated_digits": generated_digits}
+    return draw
 
 
 def gan_train_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
@@ -115,23 +115,8 @@ def gan_train_accuracy(images: np.ndarray, labels: np.ndarray) -> float:
     images: [N, 28, 28, 1] in 0..1; labels: [N]. What a sample teaches (GAN-train, Shmelkov et al.
     2018): it falls when digits are unlike real ones, and when they lack variety.
     """
-    schedule = optax.cosine_decay_schedule(1e-3, PUPIL_STEPS)
-    learner = supervised(from_linen(PUPIL), softmax_cross_entropy, optax.adam(schedule))
-    test = mnist.load("test")
-
-    @jax.jit
-    def train_and_predict(key: jax.Array, source: Source, others: jax.Array) -> jax.Array:
-        state = learner.init(key, source(key, jnp.int32(0)))
-
-        def update(state: State, _: None) -> tuple[State, None]:
-            return learner.step(state, source(key, state.step))[0], None
-
-        state, _ = jax.lax.scan(update, state, length=PUPIL_STEPS)
-        return jnp.argmax(learner.predict(state, others.astype(jnp.float32) / 255), axis=1)
-
     source = shuffled({"inputs": images, "targets": labels}, PUPIL_BATCH)
-    predicted = train_and_predict(jax.random.key(0), source, test.images[..., None])
-    return float(np.mean(jax.device_get(predicted) == test.labels))
+    return 1 - taught_error(PUPIL, source, steps=PUPIL_STEPS)
 
 
 @functools.cache
@@ -142,18 +127,19 @@ def floors(conditional: bool) -> dict[str, dict[str, float]]:
     the digit score alone can be gamed.
     """
     train = mnist.load("train")
-    images = train.images[..., None].astype(np.float32) / 255
-    means = np.stack([images[train.labels == k].mean(axis=0) for k in range(mnist.CLASSES)])
-    classes = np.arange(PUPIL_SAMPLES, dtype=np.int32) % mnist.CLASSES
+    count = PUPIL_SAMPLES if conditional else judge.SAMPLES
+    classes = np.arange(count, dtype=np.int32) % mnist.CLASSES
+    means = np.stack([train.images[train.labels == k].mean(axis=0) for k in range(mnist.CLASSES)])
     samples = {
-        "real train images": (images[:PUPIL_SAMPLES], train.labels[:PUPIL_SAMPLES]),
+        "real train images": (train.images[:count], train.labels[:count]),
         "ten class means": (means[classes], classes),
     }
     rows = {}
     for name, (shown, labels) in samples.items():
+        images = shown[..., None].astype(np.float32) / 255
         few = slice(judge.SAMPLES)
-        values = judge.judge(shown[few], labels[few] if conditional else None)
+        values = judge.judge(images[few], labels[few] if conditional else None)
         if conditional:
-            values["gan_train_accuracy"] = gan_train_accuracy(shown, labels)
+            values["gan_train_accuracy"] = gan_train_accuracy(images, labels)
         rows[name] = {f"test/{key}": value for key, value in values.items()}
     return rows

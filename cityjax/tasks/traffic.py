@@ -11,6 +11,7 @@ import optax
 from cityjax import metrics
 from cityjax.data import i94, i94_floors, windows
 from cityjax.data.sources import Batches
+from cityjax.fit import predict
 from cityjax.learner import Experiment, Learner, State, from_linen
 from cityjax.learners import moving_average, supervised
 from cityjax.report import figures
@@ -60,42 +61,31 @@ def floors() -> dict[str, dict[str, float]]:
 
 def forecast_figures(
     learner: Learner, series: i94.Series, test: Batches
-) -> dict[str, Callable[[State], Any]]:
-    """Return a week of forecasts and the error by horizon, on the test part."""
+) -> Callable[[State], dict[str, Any]]:
+    """Return what draws a week of forecasts and the error by horizon, on the test part."""
     origins = i94.forecast_origins(series, "test")
     targets = origins[:, None] + np.arange(1, i94.HORIZON + 1)
     truth = np.where(series.observed, series.volume, np.nan)[targets]
 
-    @jax.jit
-    def predict(state: State, source: Any, number: Any) -> jax.Array:
-        return learner.predict(state, source(state.key, number)["inputs"])
-
-    def forecasts(state: State) -> np.ndarray:
-        rows = [predict(state, test.source, number) for number in range(test.count)]
-        return np.concatenate(jax.device_get(rows))[: len(origins)]
-
-    def week(ahead: int) -> Callable[[State], Any]:
-        def draw(state: State) -> Any:
+    def draw(state: State) -> dict[str, Any]:
+        forecasts = predict(learner, state, test)[: len(origins)]
+        week_ago = windows.seasonal_value(
+            series.volume, series.observed, origins, i94.HORIZON, period=i94.WEEK
+        )
+        drawn = {}
+        for ahead in (1, i94.HORIZON):
             at, column = targets[:, ahead - 1], ahead - 1
-            week_ago = windows.seasonal_value(
-                series.volume, series.observed, origins, i94.HORIZON, period=i94.WEEK
-            )
-            return figures.forecast(
+            drawn[f"forecast_{ahead}_h_ahead"] = figures.forecast(
                 series.hour[at].astype("datetime64[h]"),
                 truth[:, column],
-                forecasts(state)[:, column],
+                forecasts[:, column],
                 floors={"same hour last week": week_ago[:, column]},
                 unit=UNIT,
                 horizon_text=f"{ahead} h ahead",
             )
-
-        return draw
-
-    def by_horizon(state: State) -> Any:
-        errors = {"model": np.nanmean(np.abs(forecasts(state) - truth), axis=0)}
+        errors = {"model": np.nanmean(np.abs(forecasts - truth), axis=0)}
         for row, values in floors().items():
             errors[row] = [values[f"test/mae@{h}"] for h in HOURS]
-        return figures.error_by_horizon(errors, UNIT)
+        return {**drawn, "error_by_horizon": figures.error_by_horizon(errors, UNIT)}
 
-    drawn = {f"forecast_{h}_h_ahead": week(h) for h in (1, i94.HORIZON)}
-    return {**drawn, "error_by_horizon": by_horizon}
+    return draw
