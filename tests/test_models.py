@@ -168,20 +168,40 @@ def test_max_pool_by_hand():
     np.testing.assert_array_equal(pooled[0, :, :, 0], [[4, 8], [0, -1]])
 
 
+def pooled_maps(x, kernel, bias=0):
+    """3x3 correlation with zero padding, then 2x2 maxima: [B, H, W, 1] -> [B, H/2, W/2, F]."""
+    count, height, width = x.shape[:3]
+    padded = np.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
+    maps = np.zeros((count, height, width, kernel.shape[-1]))
+    for i in range(height):
+        for j in range(width):
+            window = padded[:, i : i + 3, j : j + 3].reshape(count, 9)
+            maps[:, i, j] = window @ kernel.reshape(9, -1) + bias
+    return maps.reshape(count, height // 2, 2, width // 2, 2, -1).max(axis=(2, 4))
+
+
 def test_cnn_is_convolution_pool_relu_dense():
     module, x = CNN((2,), (), 3), normal(2, 2, 4, 4, 1)
     params = random_params(module, x)
     convolution, dense = params["Conv_0"], params["Dense_0"]
-    padded = np.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
-    maps = np.zeros((2, 4, 4, 2))
-    for i in range(4):
-        for j in range(4):
-            window = padded[:, i : i + 3, j : j + 3].reshape(2, 9)
-            maps[:, i, j] = window @ convolution["kernel"].reshape(9, 2) + convolution["bias"]
-    pooled = np.maximum(maps, 0).reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4))
-    expected = pooled.reshape(2, -1) @ dense["kernel"] + dense["bias"]
+    hidden = np.maximum(pooled_maps(x, convolution["kernel"], convolution["bias"]), 0)
+    expected = hidden.reshape(2, -1) @ dense["kernel"] + dense["bias"]
     outputs, _ = from_linen(module).apply(params, {}, jnp.asarray(x))
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+def test_batch_norm_comes_between_pooling_and_relu():
+    module, x = CNN((2,), (), 3, batch_norm=True), normal(2, 5, 4, 4, 1)
+    params = random_params(module, x)
+    _, model_state = from_linen(module).init(jax.random.key(0), jnp.asarray(x))
+    outputs, changed = from_linen(module).apply(params, model_state, jnp.asarray(x), train=True)
+    pooled = pooled_maps(x, params["Conv_0"]["kernel"])
+    mean, variance = pooled.mean(axis=(0, 1, 2)), pooled.var(axis=(0, 1, 2))
+    np.testing.assert_allclose(changed["batch_stats"]["BatchNorm_0"]["mean"], 0.1 * mean, atol=1e-5)
+    norm, dense = params["BatchNorm_0"], params["Dense_0"]
+    normed = (pooled - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["bias"]
+    expected = np.maximum(normed, 0).reshape(5, -1) @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(outputs, expected, atol=1e-3)
 
 
 def test_batch_norm_replaces_the_bias_before_it():
