@@ -8,6 +8,7 @@ with commit, date and machine) and docs/results/README.md.
 """
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -86,9 +87,10 @@ def page() -> str:
         "# Results",
         "",
         "Means over seeds with the half-width of their 95 % interval (Student's t), default",
-        "settings, on two CPU cores. `python -m benchmarks.results` makes every row and this page;",
-        "it goes on where it was stopped. Each row's JSON file beside this page has the protocol,",
-        "the value of each seed, data hashes, versions, commit, date and machine.",
+        "settings. `python -m benchmarks.results` makes every row and this page; it goes on where",
+        "it was stopped. Each row's JSON file beside this page has the protocol, the value of each",
+        "seed, data hashes, versions, commit, date and the cores it had, beside other work on the",
+        "same machine: its seconds are no benchmark.",
         "",
     ]
     for name, row in ROWS.items():
@@ -141,10 +143,13 @@ def _commit() -> str:
 
 
 def _cpu() -> str:
+    """Name the processor and how many of its cores this process may use."""
+    available = getattr(os, "sched_getaffinity", None)
+    cores = len(available(0)) if available else os.cpu_count()
     info = Path("/proc/cpuinfo")
     names = info.read_text().splitlines() if info.exists() else []
     model = next((x.split(":")[1].strip() for x in names if x.startswith("model name")), "")
-    return model or platform.processor() or platform.machine()
+    return f"{cores} x {model or platform.processor() or platform.machine()}"
 
 
 def main(names: list[str]) -> None:

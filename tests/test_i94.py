@@ -225,6 +225,14 @@ def test_floors_are_the_published_ones(series):
     ridge = found["ridge per hour of day"]
     assert ridge["test/mae@1"] == pytest.approx(149.5, abs=1)
     assert ridge["test/mae@6"] == pytest.approx(220.3, abs=1)
+    known = np.flatnonzero(series.observed)
+    error = [  # pooled over the hours ahead: every observed target counts once
+        abs(series.volume[known[known <= origin][-1]] - series.volume[origin + ahead])
+        for origin in i94.forecast_origins(series, "test")
+        for ahead in range(1, 7)
+        if series.observed[origin + ahead]
+    ]
+    assert found["last value"]["test/mae@1-6"] == pytest.approx(np.mean(error), rel=1e-4)
 
 
 def test_ridge_against_the_normal_equations(series):

@@ -12,7 +12,10 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0)
 def floors(
     series: i94.Series, *, horizons: Sequence[int] = (1, i94.HORIZON)
 ) -> dict[str, dict[str, float]]:
-    """Return {row: {"test/mae@h": vehicles per hour}} of every floor, on the test origins."""
+    """Return the mean absolute error in vehicles per hour of every floor, on the test origins.
+
+    {row: {"test/mae@h": at each of `horizons`, "test/mae@1-6": over all hours ahead}}.
+    """
     at = i94.forecast_origins(series, "test")
     values, mask = series.volume, series.observed
     targets = at[:, None] + np.arange(1, i94.HORIZON + 1)
@@ -26,8 +29,9 @@ def floors(
     }
     rows = {}
     for row, forecast in forecasts.items():
-        error = _errors(series, at, forecast)
-        rows[row] = {f"test/mae@{h}": float(error[h - 1]) for h in horizons}
+        error = np.where(mask[targets], np.abs(forecast - values[targets]), np.nan)
+        rows[row] = {f"test/mae@{h}": float(np.nanmean(error[:, h - 1])) for h in horizons}
+        rows[row][f"test/mae@1-{i94.HORIZON}"] = float(np.nanmean(error))
     return rows
 
 
@@ -91,10 +95,3 @@ def _features(series: i94.Series, volume: np.ndarray, at: np.ndarray, ahead: int
     day = np.eye(7)[windows.hour_of_week(series.hour[target]) // i94.DAY]
     off = i94.days_off(series)[target]
     return np.concatenate([history, np.stack([week_ago, off], axis=1), day], axis=1)
-
-
-def _errors(series: i94.Series, at: np.ndarray, forecast: np.ndarray) -> np.ndarray:
-    """Return the mean absolute error of each horizon over the observed targets, [6]."""
-    targets = at[:, None] + np.arange(1, i94.HORIZON + 1)
-    error = np.abs(forecast - series.volume[targets])
-    return np.nanmean(np.where(series.observed[targets], error, np.nan), axis=0)
