@@ -15,7 +15,8 @@ from cityjax.tasks.digits import classify_digits
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    steps: int = 4000
+    steps: int = 8000
+    batch_size: int = 64
     learning_rate: float = 3e-3
     schedule: str = "cosine"
     gradient_clip: float | None = 1.0
@@ -23,7 +24,7 @@ class Config(RunConfig):
     hidden_size: int = option(128, "units of the hidden state, at least 1")
     layers: int = option(1, "recurrent layers, at least 1")
     experts: int = option(1, "hidden states mixed by a gate; 1 for none")
-    dropout: float = option(0.2, "dropout rate before the output layer, 0 to below 1")
+    dropout: float = option(0.3, "dropout rate before the output layer, 0 to below 1")
 
     def __post_init__(self) -> None:
         super().__post_init__()
