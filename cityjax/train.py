@@ -97,7 +97,8 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
             values = score(trainer, state, batches, experiment.metrics)
             record(step, "validation", values)
             value = ranking(run, values)
-            if experiment.select and (best_value is None or value < best_value):
+            # Equal values go to the later step, which has learnt more.
+            if experiment.select and (best_value is None or value <= best_value):
                 best_value = value
                 checkpoint.save(best, step, {"state": state})
         for name, draw in experiment.snapshots.items():

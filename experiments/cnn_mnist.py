@@ -14,7 +14,7 @@ from cityjax.tasks.digits import classify_digits
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    steps: int = 3000
+    steps: int = 4000
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     weight_decay: float = 0.0
