@@ -159,3 +159,12 @@ def test_a_sample_is_judged_by_score_modes_and_distance_to_the_reference(
     collapsed = judge.judge(np.repeat(images[:1], 500, axis=0))
     assert collapsed["digit_score"] < 1.001 and collapsed["modes"] == 1
     assert collapsed["frechet_distance"] > 10
+
+
+def test_a_diverged_sample_has_no_number():
+    images = np.zeros((500, 28, 28, 1), np.float32)
+    images[7, 3, 4] = np.nan
+    labels = np.zeros(500, np.int32)
+    for found, count in ((judge.judge(images), 3), (judge.judge(images, labels), 4)):
+        assert len(found) == count and np.isnan(list(found.values())).all()
+    assert set(judge.judge(images, labels)) == set(judge.judge(np.nan_to_num(images), labels))

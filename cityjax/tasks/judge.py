@@ -107,9 +107,13 @@ def judge(images: Any, labels: np.ndarray | None = None) -> dict[str, float]:
     """Return digit score, covered modes and Fréchet distance to the test images of a sample.
 
     labels: what each image was asked to be, [N]; with them, the share in which the judge sees it
-    as well (GAN-test, Shmelkov et al. 2018).
+    as well (GAN-test, Shmelkov et al. 2018). NaN throughout where an image has no finite features:
+    a pair that diverged has no number.
     """
     verdict = examine(images)
+    if not np.isfinite(verdict.features).all():
+        names = ["digit_score", "modes", "frechet_distance"]
+        return dict.fromkeys(names if labels is None else [*names, "gan_test_accuracy"], np.nan)
     values = {
         "digit_score": digit_score(verdict.probabilities),
         "modes": covered_modes(verdict.probabilities),
