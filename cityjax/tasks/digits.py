@@ -12,7 +12,7 @@ from scipy import special
 
 from cityjax import metrics
 from cityjax.data import mnist
-from cityjax.data.sources import Source
+from cityjax.data.sources import Batches, Source
 from cityjax.fit import predict
 from cityjax.learner import Experiment, Learner, State, from_linen
 from cityjax.learners import supervised
@@ -34,13 +34,14 @@ def classify_digits(
     """
     measured = {"error": metrics.error()}
     learner = supervised(from_linen(module), softmax_cross_entropy, optimizer, measured)
+    evaluation = mnist.evaluation()
     return Experiment(
         learner,
         train=mnist.train_source(batch_size, augment=augment),
-        evaluation=mnist.evaluation(),
+        evaluation=evaluation,
         metrics=measured,
         baselines=baselines,
-        figures=classifier_figures(learner),
+        figures=classifier_figures(learner, evaluation["test"]),
         # Of 5,000 validation images some 25 are wrong. Their count is mostly noise: the loss, in
         # which every image has a say, names the best checkpoint.
         select="validation/loss",
@@ -49,11 +50,11 @@ def classify_digits(
     )
 
 
-def classifier_figures(learner: Learner) -> Callable[[State], dict[str, Any]]:
+def classifier_figures(learner: Learner, evaluated: Batches) -> Callable[[State], dict[str, Any]]:
     """Return what draws the test part's most confident mistakes and its confusion matrix."""
 
     def draw(state: State) -> dict[str, Any]:
-        test, rows = mnist.load("test"), test_probabilities(learner, state)
+        test, rows = mnist.load("test"), test_probabilities(learner, state, evaluated)
         images = test.images / np.float32(255)
         predicted = rows.argmax(axis=1)
         return {
@@ -66,9 +67,9 @@ def classifier_figures(learner: Learner) -> Callable[[State], dict[str, Any]]:
     return draw
 
 
-def test_probabilities(learner: Learner, state: State) -> np.ndarray:
+def test_probabilities(learner: Learner, state: State, evaluated: Batches) -> np.ndarray:
     """Return the probabilities [10000, 10] of the test images."""
-    logits = predict(learner, state, mnist.evaluation()["test"])
+    logits = predict(learner, state, evaluated)
     return special.softmax(logits[: len(mnist.load("test").labels)], axis=1)
 
 
@@ -103,5 +104,6 @@ def taught_error(module: Any, source: Source, *, steps: int, learning_rate: floa
         state = learner.init(key, source(key, jnp.int32(0)))
         return jax.lax.scan(update, state, length=steps)[0]
 
-    rows = test_probabilities(learner, train(jax.random.key(0), source))
+    state = train(jax.random.key(0), source)
+    rows = test_probabilities(learner, state, mnist.evaluation()["test"])
     return float(np.mean(rows.argmax(axis=1) != mnist.load("test").labels))
