@@ -52,6 +52,18 @@ def choose_chunk(learner: Learner, source: Source, state: State) -> int:
     return 1 if "conv_general_dilated" in set(_primitives(program.jaxpr)) else 50
 
 
+def _padded(batch: Batch, count: int) -> Batch:
+    """Repeat the last row, with mask zero, until `count` divides the batch: sums stay exact."""
+    size = batch["mask"].shape[0]
+    extra = -size % count
+    if not extra:
+        return batch
+    rows = jnp.minimum(jnp.arange(size + extra), size - 1)
+    repeated = jax.tree.map(lambda leaf: leaf[rows], dict(batch))
+    mask = batch["mask"]
+    return {**repeated, "mask": jnp.pad(mask, [(0, extra), *[(0, 0)] * (mask.ndim - 1)])}
+
+
 def _primitives(jaxpr: Any) -> set[str]:
     """Name every primitive of a program, inner programs included."""
     names = set()
@@ -193,6 +205,7 @@ class Trainer:
     def _measure(
         self, state: State, sums: Sums, source: Source, number: jax.Array, *index: jax.Array
     ) -> Sums:
-        batch, axis_name = self._share(source(data_key(state), number), *index)
+        batch = _padded(source(data_key(state), number), len(self.devices or [0]))
+        batch, axis_name = self._share(batch, *index)
         new = self.learner.evaluate(state, batch, axis_name=axis_name)
         return jax.tree.map(jnp.add, sums, new)
