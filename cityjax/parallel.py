@@ -31,8 +31,8 @@ def choose(parallel: str, batch_size: int) -> str:
     devices = jax.local_device_count()
     if parallel == "pmap" and batch_size % devices:
         raise UserError(
-            f"batch_size={batch_size} is not divisible by the {devices} local devices: "
-            f"use a multiple of {devices}, or parallel=jit"
+            f"batch_size={batch_size} is not divisible by the {devices} local devices: begin with "
+            f"a multiple of {devices} or parallel=jit, or go on where the devices divide it"
         )
     if parallel == "auto":
         return "pmap" if devices > 1 and batch_size % devices == 0 else "jit"

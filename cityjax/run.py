@@ -66,7 +66,7 @@ def load(workdir: str | Path, *, seed: int | None = None) -> Loaded:
     path = Path(workdir)
     saved = overrides.load_config(path / folder.CONFIG)
     request = overrides.Request(Path(str(saved.module.__file__)).stem, module=saved.module)
-    ready = _prepare(request, saved.config, path, saved.resolved)
+    ready = _prepare(request, saved.config, path, saved.resolved, "jit")
     seed = saved.config.seed if seed is None else seed
     return Loaded(ready.experiment, train.selected_state(ready, seed), saved.config)
 
@@ -101,7 +101,7 @@ def _train(
     request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
 ) -> Result:
     """Train, judge and report; whatever a user can mend is raised before anything is written."""
-    from cityjax import folder, train
+    from cityjax import folder, parallel, train
     from cityjax.conclude import conclude
 
     began = time.perf_counter()
@@ -110,7 +110,10 @@ def _train(
     if path is not None and (result := folder.read_result(path)) is not None:
         progress.note(f"{path} holds this run, finished: its result follows")
         return Result(path, result)
-    ready = _prepare(request, config, path, resolved)
+    # The choice of devices is checked first: it needs no data. One device is always there again.
+    kept = resolved.get("parallel") == "jit"
+    form = "jit" if kept else parallel.choose(config.parallel, config.batch_size)
+    ready = _prepare(request, config, path, resolved, form)
     choices = {
         "parallel": ready.trainer.parallel,
         "devices": len(ready.trainer.devices or [0]),
@@ -145,7 +148,9 @@ def _evaluate(
     del progress, signals
     path = Path(str(config.workdir))
     saved = overrides.load_config(path / folder.CONFIG)
-    ready = _prepare(request, saved.config, path, saved.resolved)
+    # Evaluation batches are padded: any number of devices will do.
+    form = saved.resolved.get("parallel", "jit")
+    ready = _prepare(request, saved.config, path, saved.resolved, form)
     tests = []
     for seed in range(saved.config.seed, saved.config.seed + saved.config.seeds):
         step, values = train.judge(ready, seed)
@@ -154,15 +159,17 @@ def _evaluate(
 
 
 def _prepare(
-    request: "Request", config: "RunConfig", path: Path | None, resolved: Mapping[str, Any]
+    request: "Request",
+    config: "RunConfig",
+    path: Path | None,
+    resolved: Mapping[str, Any],
+    form: str,
 ) -> "Run":
-    """Build the experiment and resolve what `auto` leaves open; nothing is written or compiled."""
+    """Build the experiment and its Trainer of that form; nothing is written or compiled."""
     from cityjax import parallel, train
 
     module = request.module
     assert module is not None
-    # The choice of devices is checked first: it needs no data.
-    form = parallel.choose(resolved.get("parallel", config.parallel), config.batch_size)
     experiment = module.build(config)
     like = train.abstract_state(experiment)
     trainer = parallel.Trainer(experiment.learner, parallel=form)

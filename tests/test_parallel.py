@@ -1,18 +1,47 @@
 """Devices that do not divide an evaluation batch, and runs that change the number of devices."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from cityjax import losses, metrics
+from cityjax import checkpoint, conclude, folder, losses, metrics
 from cityjax.data.sources import in_order, shuffled
+from cityjax.errors import UserError
 from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.models.mlp import MLP
 from cityjax.parallel import Trainer
+from cityjax.run import load, run
+from cityjax.tasks import digits
+
+TINY = ["experiment=mlp_mnist", "hidden_sizes=[4]", "steps=4", "batch_size=16", "log_every=2"]
+TINY += ["eval_every=2", "checkpoint_every=2", "progress=off"]
+# A process with one device: loads and scores the finished run, and goes on with the broken one.
+ONE_DEVICE = """
+import json, sys
+import jax, numpy as np
+from cityjax import conclude
+from cityjax.run import load, main, run
+from cityjax.tasks import digits
+
+digits.baselines, conclude.draw = dict, lambda run: None
+finished, broken, arguments = sys.argv[1], sys.argv[2], sys.argv[3:]
+experiment, state, _ = load(finished)
+outputs = experiment.learner.predict(state, np.ones((2, 28, 28, 1), np.float32))
+scored = run(["evaluate_only=true", f"workdir={finished}"])
+code = main([*arguments, f"workdir={broken}", "progress=plain"])
+seen = {"devices": jax.local_device_count(), "code": code, "device": scored.result["device"]}
+print(json.dumps({**seen, "outputs": np.asarray(outputs).tolist(), "metrics": scored.metrics}))
+"""
 
 
 def forecasts(rows, mask):
@@ -74,3 +103,114 @@ def test_training_batches_must_divide(key):
     state, source = split.place((jax.jit(learner.init)(key, source(key, jnp.int32(0))), source))
     with pytest.raises(ValueError, match="a batch of 4 is not divisible by 3 devices"):
         split.train(state, split.zero_sums(state, source), source, 1)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the library catches it."""
+
+
+@pytest.fixture(autouse=True)
+def plain_end(monkeypatch):
+    """Draw nothing at the end and compute no floors: neither depends on the devices."""
+    monkeypatch.setattr(conclude, "draw", lambda run: None)
+    monkeypatch.setattr(digits, "baselines", dict)
+
+
+@pytest.fixture(scope="module")
+def made_on_eight(tmp_path_factory):
+    """Three runs on eight devices: finished, killed at step 2, and that with parallel=pmap."""
+    place = tmp_path_factory.mktemp("eight")
+    save = checkpoint.save
+
+    def save_and_die(where, step, tree):
+        save(where, step, tree)
+        if where.name == "last":
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclude, "draw", lambda run: None)
+        patch.setattr(digits, "baselines", dict)
+        run([*TINY, f"workdir={place / 'finished'}"])
+        for name, parallel in (("broken", "auto"), ("all", "pmap")):
+            with patch.context() as inner:
+                inner.setattr(checkpoint, "save", save_and_die)
+                with pytest.raises(Killed):
+                    run([*TINY, f"parallel={parallel}", f"workdir={place / name}"])
+    return place
+
+
+def trace(path):
+    """The metric lines of a run, as they were written."""
+    return (path / folder.METRICS).read_text()
+
+
+def scores(path):
+    return {name: entry["mean"] for name, entry in folder.read_result(path)["metrics"].items()}
+
+
+def assert_close(values, others):
+    """Hold each number to the rounding of another order of sums; a tied example may tip."""
+    assert values == pytest.approx(others, rel=1e-3)
+
+
+def assert_lines_close(path, other):
+    lines, others = (folder.read_lines(place / folder.METRICS) for place in (path, other))
+    for one, two in zip(lines, others, strict=True):
+        assert one.pop("split") == two.pop("split")
+        assert_close(one, two)
+
+
+def test_on_the_same_devices_a_run_goes_on_bit_for_bit(made_on_eight, tmp_path, capsys):
+    for name in ("broken", "all"):
+        shutil.copytree(made_on_eight / name, tmp_path / name)
+        given = ["parallel=pmap"] if name == "all" else []
+        resumed = run([*TINY, *given, f"workdir={tmp_path / name}", "resume=must"])
+        assert "8 x cpu (pmap)" in resumed.result["device"]
+        assert trace(tmp_path / name) == trace(made_on_eight / "finished")
+        assert "last digits" not in capsys.readouterr().out
+
+
+def test_a_run_of_eight_devices_is_loaded_scored_and_resumed_on_one(made_on_eight, tmp_path):
+    broken = shutil.copytree(made_on_eight / "broken", tmp_path / "broken")
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    command = [sys.executable, "-W", "error", "-c", ONE_DEVICE]
+    done = subprocess.run(
+        [*command, made_on_eight / "finished", broken, *TINY[:-1]],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert (seen["devices"], seen["code"]) == (1, 0) and seen["device"].startswith("1 x cpu")
+    assert "this run began with" in done.stdout and "last digits will differ" in done.stdout
+
+    experiment, state, _ = load(made_on_eight / "finished")
+    outputs = experiment.learner.predict(state, np.ones((2, 28, 28, 1), np.float32))
+    np.testing.assert_allclose(seen["outputs"], outputs, rtol=1e-4)
+    assert_close(seen["metrics"], scores(made_on_eight / "finished"))
+    assert_lines_close(broken, made_on_eight / "finished")
+
+
+def test_on_three_devices_auto_goes_on_with_one_and_pmap_says_why_not(
+    made_on_eight, tmp_path, monkeypatch, capsys
+):
+    three = jax.local_devices()[:3]
+    monkeypatch.setattr(jax, "local_devices", lambda: three)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+    scored = run(["evaluate_only=true", f"workdir={made_on_eight / 'finished'}"])
+    assert scored.result["device"] == "3 x cpu (pmap)"
+    assert_close(scored.metrics, scores(made_on_eight / "finished"))
+
+    broken = shutil.copytree(made_on_eight / "broken", tmp_path / "broken")
+    run([*TINY[:-1], f"workdir={broken}", "progress=plain"])
+    assert "last digits will differ" in capsys.readouterr().out
+    assert_lines_close(broken, made_on_eight / "finished")
+
+    given = [*TINY, "parallel=pmap", f"workdir={made_on_eight / 'all'}"]
+    before = trace(made_on_eight / "all")
+    with pytest.raises(UserError, match="batch_size=16 is not divisible by the 3 local devices"):
+        run(given)
+    assert trace(made_on_eight / "all") == before
+    load(made_on_eight / "all")
