@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cityjax import checkpoint, folder
+from cityjax import run as command
 from cityjax.run import load, run
 
 # One of each family: dense with dropout, convolutions with batch norm, recurrence with a moving
@@ -122,6 +123,26 @@ def test_killed_anywhere_and_resumed_equals_unbroken(name, tmp_path, monkeypatch
     assert_same(outcome(tmp_path / "unbroken"), outcome(broken))
 
 
+def test_a_workdir_of_any_name_is_resumed(tmp_path, monkeypatch, capsys):
+    arguments = [*CASES["mlp"][0], *SMALL]
+    run([*arguments, f"workdir={tmp_path / 'plain'}"])
+    path, save = tmp_path / "a [b]*\\c?", checkpoint.save
+
+    def save_and_die(where, step, tree):
+        save(where, step, tree)
+        if step == 12:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_die)
+        with pytest.raises(Killed):
+            run([*arguments, f"workdir={path}"])
+    monkeypatch.setattr(command.Signals, "install", lambda self: None)
+    assert command.main([*arguments, f"workdir={path}", "resume=must"]) == 0
+    assert capsys.readouterr().err == ""
+    assert_same(outcome(tmp_path / "plain"), outcome(path))
+
+
 def test_finished_run_shows_its_result_and_changes_nothing(tmp_path):
     arguments = [*CASES["mlp"][0], *SMALL, f"workdir={tmp_path / 'run'}"]
     first = run(arguments)
@@ -162,10 +183,10 @@ def test_config_repeats_a_run_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_leaves_a_checkpoint_and_the_command_that_continues(number, tmp_path):
     path = tmp_path / "a run (ü) = 1"
-    command = [sys.executable, "-m", "cityjax.run", "experiment=mlp_mnist", "steps=100000"]
-    command += [f"workdir={path}", "hidden_sizes=[8]", "eval_every=100000", "log_every=1"]
+    arguments = [sys.executable, "-m", "cityjax.run", "experiment=mlp_mnist", "steps=100000"]
+    arguments += [f"workdir={path}", "hidden_sizes=[8]", "eval_every=100000", "log_every=1"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     for line in process.stdout:
         if " train " in line:
