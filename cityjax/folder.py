@@ -124,10 +124,10 @@ def checkpoints(folder: Path, seed: int, kind: str) -> Path:
     return folder / "checkpoints" / f"seed={seed}" / kind
 
 
-def selected(folder: Path, seed: int) -> Path:
-    """Return the folder of the checkpoint a seed is judged by: the best, else the last."""
-    best = checkpoints(folder, seed, "best")
-    return best if checkpoint.latest(best) is not None else checkpoints(folder, seed, "last")
+def reached(folder: Path, seed: int) -> int | None:
+    """Return the last step of which a seed has a checkpoint, None where it has not begun."""
+    steps = [checkpoint.latest(checkpoints(folder, seed, kind)) for kind in ("best", "last")]
+    return max((step for step in steps if step is not None), default=None)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

@@ -139,18 +139,14 @@ def _evaluate(
     request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
 ) -> Result:
     """Score a run's selected checkpoints again; its folder stays as it is."""
-    from cityjax import folder, overrides, train
-    from cityjax.conclude import make_result
+    from cityjax import folder, overrides
+    from cityjax.conclude import evaluate
 
     del progress, signals
     path = Path(str(config.workdir))
     saved = overrides.load_config(path / folder.CONFIG)
     ready = _prepare(request, saved.config, path, saved.resolved)
-    tests = []
-    for seed in range(saved.config.seed, saved.config.seed + saved.config.seeds):
-        step, values = train.judge(ready, seed)
-        tests.append({"seed": seed, "step": step, "split": "test", **values})
-    return Result(path, make_result(ready, tests))
+    return Result(path, evaluate(ready))
 
 
 def _prepare(

@@ -1,6 +1,7 @@
 """Reports: run folders read or refused, numbers as text, pictures, pages, comparisons."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from cityjax.report.tables import (
     format_duration,
     format_value,
     headline,
+    judged_text,
     metric_label,
     result_rows,
     result_table,
@@ -219,6 +221,16 @@ def test_the_best_value_is_marked_even_when_it_is_a_floor(better, best):
     rows = result_rows({"rnn": result}, result["baselines"], ["test/mae"], result["better"])
     assert [name for name, _ in rows] == ["rnn", "ridge"]
     assert [cells[0].best for _, cells in rows] == best
+
+
+def test_the_steps_that_were_judged_and_how_far_an_unfinished_run_is():
+    assert judged_text({"selected_step": [12_000]}) == "judged at step 12,000"
+    assert judged_text({"selected_step": [500, 500]}) == "judged at step 500"
+    assert judged_text({"selected_step": [500, 12_000]}) == "judged at steps 500, 12,000"
+    assert judged_text({}) == ""
+    unfinished = {"selected_step": [9], "unfinished": "seed 0 is at step 9 of 20"}
+    assert judged_text(unfinished) == "judged at step 9; unfinished: seed 0 is at step 9 of 20"
+    assert "judged at step 9" in printed(result_table(make_result(selected_step=[9])))
 
 
 # Terminal tables
@@ -629,3 +641,16 @@ def test_the_report_package_is_light_and_draws_without_jax_or_pyplot():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_results_shows_every_recorded_row_with_its_protocol():
+    root = Path(figures.__file__).parents[2]
+    page = runpy.run_path(str(root / "benchmarks" / "results.py"))["page"]()
+    records = [json.loads(path.read_text()) for path in root.glob("docs/results/*.json")]
+    assert records
+    for result in records:
+        assert f"- selection: {result['protocol']['selection']}\n" in page
+        assert judged_text(result) in page
+        for key, entry in result["metrics"].items():
+            shown = format_value(key, entry["mean"], entry["ci95"])
+            assert key == "test/loss" or f"| {shown} |" in page

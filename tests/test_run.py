@@ -212,3 +212,20 @@ def test_two_runs_are_compared(capsys, tmp_path):
     assert compare(["run0", "run1"]) == 0
     out = capsys.readouterr().out
     assert "run0" in out and "run1" in out and (tmp_path / "comparison.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("select", "rule"), [(None, "last step"), ("validation/error", "best validation/error")]
+)
+def test_more_steps_are_another_setting_and_not_another_protocol(select, rule):
+    from cityjax.report.compare import compare_runs
+
+    own = EXPERIMENT.replace("return classify_digits", "made = classify_digits")
+    Path("mine.py").write_text(f"{own}    return made._replace(select={select!r})\n")
+    small = ["experiment=./mine.py", "batch_size=16", "progress=off", "log_every=2"]
+    for steps, every in ((2, 2), (4, 4)):
+        command.run([*small, f"steps={steps}", f"eval_every={every}", f"workdir={steps}"])
+    comparison = compare_runs(["2", "4"])
+    assert comparison.warnings == {}
+    assert comparison.settings == {"2": "steps=2 eval_every=2", "4": "steps=4 eval_every=4"}
+    assert comparison.runs["4"].result["protocol"]["selection"] == rule
