@@ -72,7 +72,7 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
     names = [name for name in tests[0] if name not in ("seed", "step", "split")]
     metrics = {}
     for name in names:
-        values = [line[name] for line in tests]
+        values = [line.get(name) for line in tests]
         known = [value for value in values if value is not None]
         # A seed that diverged has no number; a mean over the others would flatter.
         whole = len(known) == len(values)

@@ -12,16 +12,25 @@ from cityjax import checkpoint
 from cityjax.config import RunConfig, difference
 from cityjax.errors import UserError
 from cityjax.overrides import load_config, save_config
+from cityjax.report import record
+from cityjax.report.record import METRIC_KEYS
 
 CONFIG, METRICS, TIMING, RESULT = "config.yaml", "metrics.jsonl", "timing.jsonl", "result.json"
+TIMING_KEYS = {"seed": int, "step": int, "seconds": float, "compile_seconds": float}
 
 
 def find(config: RunConfig, experiment: str) -> tuple[Path | None, dict[str, Any]]:
     """Return the run that `workdir` holds already and the choices it made; None for a new run.
 
     Nothing is written. Raises UserError where the folder is a file, holds another configuration or
-    something else than a run, or `resume` forbids what it holds.
+    something else than a run, `resume` forbids what it holds, or its name is no UTF-8.
     """
+    place = os.path.abspath(config.workdir or "runs")
+    if place.encode("utf-8", "replace").decode("utf-8") != place:
+        raise UserError(
+            f"workdir={place} is no UTF-8 text, which checkpoints need: give another folder, or a "
+            "locale of UTF-8"
+        )
     if config.workdir is None:
         if config.resume == "must":
             raise UserError("resume=must needs workdir=FOLDER, the run to continue")
@@ -83,6 +92,18 @@ def _new_folder(parent: Path) -> Path:
     raise UserError(f"{parent} holds 999 runs of this second: give workdir=FOLDER")
 
 
+def check_there(folder: Path) -> None:
+    """Raise UserError where a run's folder was deleted or moved while the run goes on.
+
+    To be asked before anything is written: what is written would make the folder anew.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder} was deleted or moved while its run went on (there is no {CONFIG} in it): "
+            "give the command again to begin anew"
+        )
+
+
 def append(path: Path, line: Mapping[str, Any]) -> None:
     """Add one JSON line and flush it to the disk's cache; what is not finite becomes null."""
     plain = {
@@ -94,11 +115,12 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a JSON-lines file; one that a kill cut off (the last) is left out."""
-    if not path.exists():
-        return []
-    whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8").splitlines()
-    return [json.loads(line) for line in whole]
+    """Return the lines of metrics.jsonl or timing.jsonl; none where the file is not there yet.
+
+    One that a kill cut off (the last) is left out. Raises UserError naming a line that is damaged.
+    """
+    keys = TIMING_KEYS if path.name == TIMING else METRIC_KEYS
+    return record.read_lines(path, keys) if path.exists() else []
 
 
 def cut(folder: Path, seed: int, step: int) -> list[dict[str, Any]]:
@@ -139,6 +161,6 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run, or None."""
+    """Return the result of a finished run, or None; UserError where it is damaged."""
     path = folder / RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return record.read_result(path) if path.exists() else None

@@ -133,6 +133,9 @@ def _train(
     except Interrupted as stop:
         stop.workdir = path
         raise
+    except Exception:
+        folder.check_there(path)  # without it everything fails, each thing in its own way
+        raise
 
 
 def _evaluate(
@@ -153,13 +156,13 @@ def _prepare(
     request: "Request", config: "RunConfig", path: Path | None, resolved: Mapping[str, Any]
 ) -> "Run":
     """Build the experiment and resolve what `auto` leaves open; nothing is written or compiled."""
-    from cityjax import parallel, train
+    from cityjax import parallel, registry, train
 
     module = request.module
     assert module is not None
     # The choice of devices is checked first: it needs no data.
     form = parallel.choose(resolved.get("parallel", config.parallel), config.batch_size)
-    experiment = module.build(config)
+    experiment = registry.build(module, config)
     like = train.abstract_state(experiment)
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)

@@ -5,6 +5,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -285,9 +286,22 @@ def test_a_last_metrics_line_cut_by_a_kill_is_left_out(run):
     assert load_run(run).metrics == make_lines()
 
 
-def break_line(run: Path) -> None:
-    path = run / "metrics.jsonl"
-    path.write_text(path.read_text().replace('"step": 200', '"step" 200', 1))
+def break_line(run: Path, text: str) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines[2] = text
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def change_result(run: Path, **changes) -> None:
+    (run / "result.json").write_text(json.dumps(make_result(**changes)))
+
+
+def entries(tree, path=()):
+    """The path of every value inside nested dicts and lists."""
+    keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    for key in keys:
+        yield (*path, key)
+        yield from entries(tree[key], (*path, key))
 
 
 @pytest.mark.parametrize(
@@ -301,11 +315,24 @@ def break_line(run: Path) -> None:
         (lambda run: (run / "result.json").write_text("[]"), ["result.json", "'experiment'"]),
         (lambda run: (run / "result.json").write_text('{"experiment": "a", "metrics": {"b": 3}}'),
          ["result.json", "'b' has no mean"]),
+        (lambda run: change_result(run, metrics={"b": {"mean": "many"}}),
+         ["result.json", "'b' holds something else than numbers", "remove it"]),
+        (lambda run: change_result(run, metrics={"b": {"mean": 1, "ci95": -1}}), ["'b' holds"]),
+        (lambda run: change_result(run, metrics={"b": {"mean": 1, "per_seed": ["1"]}}), ["'b'"]),
+        (lambda run: change_result(run, baselines={"prior": {"b": "low"}}), ["baseline 'prior'"]),
+        (lambda run: change_result(run, seeds=3), ["'seeds' is of the wrong type"]),
+        (lambda run: change_result(run, selected_step=["last"]), ["'selected_step' holds"]),
+        (lambda run: change_result(run, better={"test/error": 3}), ["'better' holds"]),
         (lambda run: (run / "result.json").write_bytes(b"\xff"), ["result.json", "UTF-8"]),
         (lambda run: (run / "config.yaml").write_text("a: [1\nb: 2"), ["config.yaml", "YAML"]),
         (lambda run: (run / "config.yaml").write_text("- 1"), ["config.yaml", "keys and values"]),
-        (break_line, ["metrics.jsonl", "line 3"]),
+        (lambda run: break_line(run, '{"step" 200}'), ["metrics.jsonl", "line 3", "restore"]),
         (lambda run: (run / "metrics.jsonl").write_text('{"seed": 0}\n'), ["line 1", "lacks"]),
+        (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n{}\n"), ["line 1", "broken"]),
+        (lambda run: break_line(run, '{"seed": 0, "step": "two", "split": "test"}'),
+         ["line 3", '"step": "two"', "an integer"]),
+        (lambda run: break_line(run, '{"seed": 0, "step": 2, "split": "test", "loss": []}'),
+         ["line 3", '"loss": []']),
     ],
 )  # fmt: skip
 def test_a_broken_run_folder_is_refused_in_one_line_that_names_the_file(run, change, words):
@@ -315,6 +342,32 @@ def test_a_broken_run_folder_is_refused_in_one_line_that_names_the_file(run, cha
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+JUNK = ["text", None, True, -1, 2.5, np.nan, np.inf, 10**400, 1e308, [], ["a"], {}, {"mean": "a"}]
+
+
+def test_whatever_stands_in_a_result_is_shown_or_refused_in_one_line(run):
+    whole = make_result(selected_step=[300, 200], summary="Digits.", defaults={"steps": 3})
+    shown = refused = 0
+    for path in entries(whole):
+        for junk in JUNK:
+            result = deepcopy(whole)
+            place = result
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = junk
+            (run / "result.json").write_text(json.dumps(result))
+            try:
+                read = load_run(run).result
+            except RunFolderError as error:
+                assert "\n" not in str(error) and "result.json" in str(error)
+                refused += 1
+                continue
+            printed(result_table(read))
+            printed(sweep_table([(["steps=1"], read), (["steps=2"], whole)]))
+            shown += 1
+    assert shown > 100 and refused > 100
 
 
 def test_nested_keys_become_dotted():

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cityjax import folder
 from cityjax import run as command
 from cityjax.data import mnist
 from cityjax.errors import UserError
@@ -42,6 +44,18 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(digits, "baselines", dict)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of MLP."""
+    from cityjax.tasks import digits
+
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "baselines", dict)
+        command.run([*MLP, f"workdir={path}", "progress=off"])
+    return path
+
+
 def outcome(capsys, arguments):
     """Return exit code, standard output and standard error of the command line."""
     code = command.main(arguments)
@@ -70,6 +84,7 @@ def altered_mnist(tmp_path, change):
         (["experiment=mlp_mnist", "batch_size=70000"], ["batch_size=70000", "55000"]),
         (["experiment=mlp_mnist", "optimizer=adamm"], ["adamm", "did you mean adam?"]),
         (["experiment=mlp_mnist", "activation=rely"], ["rely", "did you mean relu?"]),
+        (["experiment=cnn_mnist", "channels=[2,2,2,2,2,2]"], ["6 convolutions", "at most 4"]),
         (["experiment=rnn_mnist", "cell=gur"], ["cell=gur", "did you mean gru?"]),
         (["experiment=mlp_mnist", "latent_size=3"], ["latent_size", "mlp_mnist"]),
         (["experiment=mlp_mnist", "warmup_steps=11", "steps=10"], ["warmup_steps=11", "10"]),
@@ -133,6 +148,53 @@ def test_damaged_data_names_the_checksum(capsys, tmp_path, monkeypatch):
         assert (code, out) == (2, "") and err.count("\n") == 1
         assert sha256 in err and "train-images-idx3-ubyte" in err
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.jsonl", '{"seed": 0, "step": 2}\n'),
+        ("metrics.jsonl", '\xff\n{"seed": 0, "step": 2, "split": "train"}\n'),
+        ("timing.jsonl", "3\n"),
+        ("timing.jsonl", '{"seed": 0, "step": 2, "seconds": "long", "compile_seconds": 0}\n'),
+        ("result.json", "garbage"),
+        ("result.json", '{"experiment": "mlp_mnist", "metrics": {"test/error": {"mean": "low"}}}'),
+        ("config.yaml", "experiment: mlp_mnist\nresolved: {chunk: 0}\n"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_in_one_line_and_kept(
+    name, text, finished, capsys, tmp_path
+):
+    path = shutil.copytree(finished, tmp_path / "run")
+    if name != "result.json":
+        (path / "result.json").unlink()  # as if it had stopped just before its end
+    (path / name).write_text(text, encoding="latin-1")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    code, out, err = outcome(capsys, [*MLP, f"workdir={path}", "progress=off"])
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"{path / name}: " in err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+# Found out by the next dispatch, before a checkpoint makes the folder anew; and by a line of the
+# same dispatch that cannot be written.
+@pytest.mark.parametrize("intervals", [["checkpoint_every=3", "eval_every=8"], ["eval_every=2"]])
+def test_a_folder_deleted_under_its_run_is_said_in_one_line_and_not_made_anew(
+    intervals, capsys, tmp_path, monkeypatch
+):
+    append = folder.append
+
+    def and_delete(path, line):
+        append(path, line)
+        if path.name == folder.TIMING:
+            shutil.rmtree(path.parent)
+
+    monkeypatch.setattr(folder, "append", and_delete)
+    small = ["experiment=mlp_mnist", "hidden_sizes=[4]", "batch_size=16", "chunk=1", "steps=8"]
+    code, _, err = outcome(capsys, [*small, "log_every=2", *intervals, f"workdir={tmp_path}/run"])
+    assert code == 2 and err.count("\n") == 1
+    assert f"{tmp_path / 'run'} was deleted or moved while its run went on" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_users_own_experiments(capsys, tmp_path, monkeypatch):

@@ -65,14 +65,15 @@ def format_value(key: str, mean: float | None, ci95: float | None = None) -> str
     """
     if mean is None:
         return "–"
-    if not math.isfinite(mean):
-        return "not finite"
     percent = is_fraction(key)
     unit = " %" if percent else ""
     scale = 100.0 if percent else 1.0
+    if not math.isfinite(mean * scale):
+        return "not finite"
     # Floating point makes 0.57 * 100 not quite 57: twelve digits are more than a metric has.
     value = float(f"{mean * scale:.12g}")
-    half = float(f"{ci95 * scale:.12g}") if is_number(ci95) and ci95 is not None else None
+    known = ci95 is not None and math.isfinite(ci95 * scale)
+    half = float(f"{ci95 * scale:.12g}") if known else None
     decimals = _decimals(value, half, percent)
     if decimals > 6:
         interval = "" if half is None else f" ± {half:.2g}"
