@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cityjax.errors import UserError
 from cityjax.signals import Interrupted, Signals
+from cityjax.terminal import standard_output
 
 if TYPE_CHECKING:
     from cityjax.config import RunConfig
@@ -192,6 +193,7 @@ def _description(ready: "Run") -> list[str]:
     ]
 
 
+@standard_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     from cityjax.overrides import resolve

@@ -1,6 +1,7 @@
 """Reports: run folders read or refused, numbers as text, pictures, pages, comparisons."""
 
 import json
+import os
 import runpy
 import shutil
 import subprocess
@@ -669,6 +670,23 @@ def test_a_wrong_command_is_one_line_exit_2_and_writes_nothing(
     assert output.out == ""
     assert output.err.count("\n") == 1 and words in output.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [["first"], ["first", "second"], ["--help"]])
+def test_the_command_writes_to_any_terminal_and_to_a_closed_pipe(run, other, tmp_path, arguments):
+    root = str(Path(figures.__file__).parents[2])
+    line = [sys.executable, "-m", "cityjax.report", *arguments]
+    environment = {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii", "PATH": ""}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert arguments == ["--help"] or b"1.48 ? 0.07 %" in done.stdout
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        line, cwd=tmp_path, env=environment, stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_an_unfinished_run_is_one_line_and_exit_2_from_the_shell(run, tmp_path):

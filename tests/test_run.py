@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -229,6 +230,31 @@ def test_list_and_help(capsys):
 def test_list_does_not_import_jax():
     code = "import sys; from cityjax.run import main; main([]); sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [[], ["experiment=mlp_mnist", "--help"]])
+def test_a_reader_that_leaves_early_sees_no_error(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    line = [sys.executable, "-m", "cityjax.run", *arguments]
+    done = subprocess.run(line, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_a_terminal_without_unicode_gets_question_marks(variables, tmp_path):
+    (tmp_path / "mine.py").write_text('"""Städte ↓ ±."""', encoding="utf-8")
+    environment = {**os.environ, "CITYJAX_EXPERIMENTS": str(tmp_path), **variables}
+    line = [sys.executable, "-m", "cityjax.run"]
+    done = subprocess.run(line, env=environment, capture_output=True, check=True)
+    assert b"  mine         St?dte ? ?.\n" in done.stdout and done.stderr == b""
 
 
 def test_sweep_runs_every_point_and_shows_one_table(capsys, tmp_path):
