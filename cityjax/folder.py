@@ -37,12 +37,7 @@ def find(config: RunConfig, experiment: str) -> tuple[Path | None, dict[str, Any
         return None, {}
     path = Path(config.workdir)
     shown = f"workdir={path}"
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{shown} is a file: give a folder")
-    try:
-        names = set(os.listdir(path)) if path.is_dir() else set()
-    except OSError as error:
-        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
+    names = _names(path)
     if names and config.resume == "never":
         raise UserError(f"{shown} is not empty and resume=never: give an empty or a new folder")
     if CONFIG in names:
@@ -60,36 +55,90 @@ def find(config: RunConfig, experiment: str) -> tuple[Path | None, dict[str, Any
     return None, {}
 
 
+def find_sweep(config: RunConfig, count: int) -> None:
+    """Check that `workdir` holds nothing but a sweep of `count` runs, begun or not, or is new.
+
+    The runs are in its folders 000, 001, ..., which `find` checks one by one; what a user put
+    beside them is let be. Raises UserError as `find` does.
+    """
+    path = Path(str(config.workdir))
+    shown = f"workdir={path}"
+    names = _names(path)
+    runs = {name for name in names if name.isdigit() and len(name) == len(point(0))}
+    if names and config.resume == "never":
+        raise UserError(f"{shown} is not empty and resume=never: give an empty or a new folder")
+    if CONFIG in names:
+        raise UserError(f"{shown} holds a single run: give this sweep another folder")
+    if names and not runs:
+        raise UserError(f"{shown} is not empty and holds no sweep: give an empty or a new folder")
+    if more := sorted(runs - {point(number) for number in range(count)}):
+        raise UserError(
+            f"{shown} holds another sweep (this one has {count} runs, and {more[0]} is there): "
+            "give this sweep another folder"
+        )
+    if not runs and config.resume == "must":
+        raise UserError(f"{shown} holds no sweep and resume=must: use resume=auto to begin one")
+
+
+def point(number: int) -> str:
+    """Return the name of a run's folder in its sweep."""
+    return f"{number:03d}"
+
+
+def _names(path: Path) -> set[str]:
+    """Return what a folder holds, nothing where it is not there."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"workdir={path} is a file: give a folder")
+    try:
+        return set(os.listdir(path)) if path.is_dir() else set()
+    except OSError as error:
+        raise UserError(f"workdir={path} cannot be read: {error.strerror}") from error
+
+
 def create(config: RunConfig, experiment: str, source: str, resolved: Mapping[str, Any]) -> Path:
     """Make the folder of a new run and write its config.yaml; return its path.
 
-    Without `workdir` it is runs/<experiment>/<date-time>, with a number added where that exists.
     Raises UserError where it cannot be written.
     """
+    path = make(config.workdir, experiment)
     try:
-        if config.workdir is not None:
-            path = Path(config.workdir)
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            path = _new_folder(Path("runs") / experiment)
         save_config(path / CONFIG, source, config, resolved)
     except OSError as error:
-        place = config.workdir if config.workdir is not None else f"runs/{experiment}"
-        raise UserError(f"workdir={place} cannot be written: {error.strerror}") from error
+        raise _unwritable(path, error) from error
     return path
 
 
-def _new_folder(parent: Path) -> Path:
+def make(workdir: str | None, experiment: str, suffix: str = "") -> Path:
+    """Make a folder and return its path.
+
+    Without `workdir` it is runs/<experiment>/<date-time><suffix>, with a number added where that
+    exists. Raises UserError where it cannot be made.
+    """
+    parent = Path("runs") / experiment
+    try:
+        if workdir is None:
+            return _new_folder(parent, suffix)
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(parent if workdir is None else workdir, error) from error
+    return Path(workdir)
+
+
+def _new_folder(parent: Path, suffix: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):
-        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        path = parent / (f"{stamp}{suffix}" if number == 1 else f"{stamp}-{number}{suffix}")
         try:
             path.mkdir()  # fails where another process was first
         except FileExistsError:
             continue
         return path
     raise UserError(f"{parent} holds 999 runs of this second: give workdir=FOLDER")
+
+
+def _unwritable(place: str | Path, error: OSError) -> UserError:
+    return UserError(f"workdir={place} cannot be written: {error.strerror}")
 
 
 def check_there(folder: Path) -> None:

@@ -73,29 +73,64 @@ def load(workdir: str | Path, *, seed: int | None = None) -> Loaded:
 
 
 def _run(request: "Request", signals: Signals | None) -> list[Result]:
-    """Carry out every configuration of a request, one after another."""
+    """Score, train, or train every point of a sweep."""
     from cityjax.progress import make_progress
 
-    count = len(request.configs)
-    base = _sweep_folder(request) if count > 1 else None
-    results = []
-    for number, config in enumerate(request.configs):
-        progress = make_progress(config.progress)
+    config = request.configs[0]
+    if request.evaluate_only:
+        return [_evaluate(request, config)]
+    progress = make_progress(config.progress)
+    try:
+        if len(request.configs) > 1:
+            return _sweep(request, progress, signals)
+        return [_train(request, config, progress, signals)]
+    finally:
+        progress.close()
+
+
+def _sweep(request: "Request", progress: "Progress", signals: Signals | None) -> list[Result]:
+    """Train every point in a folder of its own, 000, 001, ...; all are checked before the first."""
+    from cityjax import folder
+
+    first, count = request.configs[0], len(request.configs)
+    base = None if first.workdir is None else Path(first.workdir)
+    try:
+        progress.note(f"checking {count} runs")
         if base is not None:
-            config = dataclasses.replace(config, workdir=str(base / f"{number:03d}"))
+            folder.find_sweep(first, count)
+        for config in _points(request, base):
+            _check(request, config)
+        base = folder.make(first.workdir, str(request.experiment), "-m")
+        results = []
+        for number, config in enumerate(_points(request, base)):
             progress.note(f"run {number + 1} of {count}: {' '.join(request.overrides[number])}")
-        carry_out = _evaluate if request.evaluate_only else _train
-        try:
-            results.append(carry_out(request, config, progress, signals))
-        finally:
-            progress.close()
-    return results
+            results.append(_train(request, config, progress, signals))
+        return results
+    except Interrupted as stop:
+        stop.workdir = base
+        raise
 
 
-def _sweep_folder(request: "Request") -> Path:
-    given = request.configs[0].workdir
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path(given) if given is not None else Path("runs", f"{request.experiment}", f"{stamp}-m")
+def _points(request: "Request", base: Path | None) -> "list[RunConfig]":
+    """Place each configuration of a sweep in the folder of the sweep, where that has a name."""
+    from cityjax import folder
+
+    if base is None:
+        return list(request.configs)
+    return [
+        # `resume` was about the sweep: of its runs some may have begun and some not.
+        dataclasses.replace(config, workdir=str(base / folder.point(number)), resume="auto")
+        for number, config in enumerate(request.configs)
+    ]
+
+
+def _check(request: "Request", config: "RunConfig") -> None:
+    """Raise UserError for whatever would keep a run from beginning; nothing is written."""
+    from cityjax import folder
+
+    path, resolved = folder.find(config, str(request.experiment))
+    if path is None or folder.read_result(path) is None:
+        _prepare(request, config, path, resolved)
 
 
 def _train(
@@ -139,14 +174,11 @@ def _train(
         raise
 
 
-def _evaluate(
-    request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
-) -> Result:
+def _evaluate(request: "Request", config: "RunConfig") -> Result:
     """Score a run's selected checkpoints again; its folder stays as it is."""
     from cityjax import folder, overrides
     from cityjax.conclude import evaluate
 
-    del progress, signals
     path = Path(str(config.workdir))
     saved = overrides.load_config(path / folder.CONFIG)
     ready = _prepare(request, saved.config, path, saved.resolved)
@@ -224,8 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"\ncityjax: stopped by {signal.Signals(stop.number).name}", file=sys.stderr)
         if stop.workdir is not None:
-            place = (f"config={stop.workdir / 'config.yaml'}", f"workdir={stop.workdir}")
-            command = " ".join(shlex.quote(part) for part in place)
+            places = ("workdir", "resume")
+            same = [part for part in arguments if part.partition("=")[0] not in places]
+            command = shlex.join([*same, f"workdir={stop.workdir}"])
             print(f"continue with: python -m cityjax.run {command}", file=sys.stderr)
         return 128 + stop.number
 

@@ -72,8 +72,9 @@ def format_value(key: str, mean: float | None, ci95: float | None = None) -> str
         return "not finite"
     # Floating point makes 0.57 * 100 not quite 57: twelve digits are more than a metric has.
     value = float(f"{mean * scale:.12g}")
-    known = ci95 is not None and math.isfinite(ci95 * scale)
-    half = float(f"{ci95 * scale:.12g}") if known else None
+    half = None
+    if ci95 is not None and math.isfinite(ci95 * scale):
+        half = float(f"{ci95 * scale:.12g}")
     decimals = _decimals(value, half, percent)
     if decimals > 6:
         interval = "" if half is None else f" ± {half:.2g}"
