@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cityjax.report.tables import format_value
+from cityjax.report.tables import format_value, judged_text
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, RUNS = ROOT / "docs" / "results", ROOT / "runs" / "results"
@@ -128,7 +128,8 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
     return [
         *("| " + " | ".join(line) + " |" for line in table),
         "",
-        f"{len(seeds)} seeds; {timing['train_seconds'] / len(seeds):.0f} s of updates a seed; "
+        f"{len(seeds)} seeds, {judged_text(result)}; "
+        f"{timing['train_seconds'] / len(seeds):.0f} s of updates a seed; "
         f"commit {measured['commit']}, {measured['date']}, {measured['cpu']}, "
         f"JAX {result['versions']['jax']}.",
         "",

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 
 from cityjax import __version__, folder
+from cityjax.errors import UserError
 from cityjax.report import figures
 from cityjax.report.html import write_report
 from cityjax.seeds import statistics
-from cityjax.train import Run, selected_state
+from cityjax.train import Run, judge, selected_state
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -33,6 +34,29 @@ def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
     return result
 
 
+def evaluate(run: Run) -> dict[str, Any]:
+    """Score the selected state of every seed that has a checkpoint; nothing is written.
+
+    The result of an unfinished run says so: {"unfinished": "seed 0 is at step 120 of 500"}. Raises
+    UserError where no seed has a checkpoint.
+    """
+    steps = run.config.steps
+    tests, unfinished = [], []
+    for seed in range(run.config.seed, run.config.seed + run.config.seeds):
+        reached = folder.reached(run.path, seed)
+        if reached is None:
+            unfinished.append(f"seed {seed} has no checkpoint")
+            continue
+        if reached < steps:
+            unfinished.append(f"seed {seed} is at step {reached:,} of {steps:,}")
+        step, values = judge(run, seed)
+        tests.append({"seed": seed, "step": step, "split": "test", **values})
+    if not tests:
+        raise UserError(f"{run.path} has no checkpoint yet: train it first, without evaluate_only")
+    result = make_result(run, tests)
+    return result | {"unfinished": ", ".join(unfinished)} if unfinished else result
+
+
 def draw(run: Run) -> None:
     """Draw the experiment's figures, of the first seed's selected state."""
     if run.experiment.figures is None:
@@ -48,7 +72,7 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
     names = [name for name in tests[0] if name not in ("seed", "step", "split")]
     metrics = {}
     for name in names:
-        values = [line[name] for line in tests]
+        values = [line.get(name) for line in tests]
         known = [value for value in values if value is not None]
         # A seed that diverged has no number; a mean over the others would flatter.
         whole = len(known) == len(values)
@@ -75,9 +99,9 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _selection(run: Run) -> str:
-    if run.experiment.select is None:
-        return f"last step ({run.config.steps})"
-    return f"best {run.experiment.select}, every {run.config.eval_every} steps"
+    """The rule alone: `steps` and `eval_every` are the configuration's, not the protocol's."""
+    select = run.experiment.select
+    return "last step" if select is None else f"best {select}"
 
 
 def _timing(run: Run) -> dict[str, float]:

@@ -215,6 +215,27 @@ def check_choice(config: RunConfig, name: str, choices: Sequence[str]) -> None:
             raise ConfigError(f"{name}={spell(value)} is unknown: {listed}")
 
 
+def check_resolved(resolved: Any) -> dict[str, Any]:
+    """Check what a config.yaml says `auto` came to: {"parallel", "devices", "chunk"} or some of it.
+
+    Raises:
+      ConfigError: it is no mapping, or a choice is none that `auto` could make.
+    """
+    if resolved is None:
+        return {}
+    if not isinstance(resolved, dict):
+        raise ConfigError(f"resolved={spell(resolved)}: a mapping is expected")
+    parallel = resolved.get("parallel", "jit")
+    if parallel not in ("jit", "pmap"):
+        raise ConfigError(f"resolved.parallel={spell(parallel)} is unknown: jit, pmap")
+    for name in ("devices", "chunk"):
+        value = resolved.get(name, 1)
+        if type(value) is not int or not 1 <= value <= LARGEST_INTEGER:
+            allowed = "an integer of at least 1"
+            raise ConfigError(f"resolved.{name}={spell(value)} is out of range: {allowed}")
+    return resolved
+
+
 def difference(a: RunConfig, b: RunConfig) -> list[str]:
     """What keeps two configurations from having one hash, as lines `key: a -> b`."""
     left, right = a.to_dict(), b.to_dict()

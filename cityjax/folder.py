@@ -12,28 +12,32 @@ from cityjax import checkpoint
 from cityjax.config import RunConfig, difference
 from cityjax.errors import UserError
 from cityjax.overrides import load_config, save_config
+from cityjax.report import record
+from cityjax.report.record import METRIC_KEYS
 
 CONFIG, METRICS, TIMING, RESULT = "config.yaml", "metrics.jsonl", "timing.jsonl", "result.json"
+TIMING_KEYS = {"seed": int, "step": int, "seconds": float, "compile_seconds": float}
 
 
 def find(config: RunConfig, experiment: str) -> tuple[Path | None, dict[str, Any]]:
     """Return the run that `workdir` holds already and the choices it made; None for a new run.
 
     Nothing is written. Raises UserError where the folder is a file, holds another configuration or
-    something else than a run, or `resume` forbids what it holds.
+    something else than a run, `resume` forbids what it holds, or its name is no UTF-8.
     """
+    place = os.path.abspath(config.workdir or "runs")
+    if place.encode("utf-8", "replace").decode("utf-8") != place:
+        raise UserError(
+            f"workdir={place} is no UTF-8 text, which checkpoints need: give another folder, or a "
+            "locale of UTF-8"
+        )
     if config.workdir is None:
         if config.resume == "must":
             raise UserError("resume=must needs workdir=FOLDER, the run to continue")
         return None, {}
     path = Path(config.workdir)
     shown = f"workdir={path}"
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{shown} is a file: give a folder")
-    try:
-        names = set(os.listdir(path)) if path.is_dir() else set()
-    except OSError as error:
-        raise UserError(f"{shown} cannot be read: {error.strerror}") from error
+    names = _names(path)
     if names and config.resume == "never":
         raise UserError(f"{shown} is not empty and resume=never: give an empty or a new folder")
     if CONFIG in names:
@@ -51,36 +55,102 @@ def find(config: RunConfig, experiment: str) -> tuple[Path | None, dict[str, Any
     return None, {}
 
 
+def find_sweep(config: RunConfig, count: int) -> None:
+    """Check that `workdir` holds nothing but a sweep of `count` runs, begun or not, or is new.
+
+    The runs are in its folders 000, 001, ..., which `find` checks one by one; what a user put
+    beside them is let be. Raises UserError as `find` does.
+    """
+    path = Path(str(config.workdir))
+    shown = f"workdir={path}"
+    names = _names(path)
+    runs = {name for name in names if name.isdigit() and len(name) == len(point(0))}
+    if names and config.resume == "never":
+        raise UserError(f"{shown} is not empty and resume=never: give an empty or a new folder")
+    if CONFIG in names:
+        raise UserError(f"{shown} holds a single run: give this sweep another folder")
+    if names and not runs:
+        raise UserError(f"{shown} is not empty and holds no sweep: give an empty or a new folder")
+    if more := sorted(runs - {point(number) for number in range(count)}):
+        raise UserError(
+            f"{shown} holds another sweep (this one has {count} runs, and {more[0]} is there): "
+            "give this sweep another folder"
+        )
+    if not runs and config.resume == "must":
+        raise UserError(f"{shown} holds no sweep and resume=must: use resume=auto to begin one")
+
+
+def point(number: int) -> str:
+    """Return the name of a run's folder in its sweep."""
+    return f"{number:03d}"
+
+
+def _names(path: Path) -> set[str]:
+    """Return what a folder holds, nothing where it is not there."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"workdir={path} is a file: give a folder")
+    try:
+        return set(os.listdir(path)) if path.is_dir() else set()
+    except OSError as error:
+        raise UserError(f"workdir={path} cannot be read: {error.strerror}") from error
+
+
 def create(config: RunConfig, experiment: str, source: str, resolved: Mapping[str, Any]) -> Path:
     """Make the folder of a new run and write its config.yaml; return its path.
 
-    Without `workdir` it is runs/<experiment>/<date-time>, with a number added where that exists.
     Raises UserError where it cannot be written.
     """
+    path = make(config.workdir, experiment)
     try:
-        if config.workdir is not None:
-            path = Path(config.workdir)
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            path = _new_folder(Path("runs") / experiment)
         save_config(path / CONFIG, source, config, resolved)
     except OSError as error:
-        place = config.workdir if config.workdir is not None else f"runs/{experiment}"
-        raise UserError(f"workdir={place} cannot be written: {error.strerror}") from error
+        raise _unwritable(path, error) from error
     return path
 
 
-def _new_folder(parent: Path) -> Path:
+def make(workdir: str | None, experiment: str, suffix: str = "") -> Path:
+    """Make a folder and return its path.
+
+    Without `workdir` it is runs/<experiment>/<date-time><suffix>, with a number added where that
+    exists. Raises UserError where it cannot be made.
+    """
+    parent = Path("runs") / experiment
+    try:
+        if workdir is None:
+            return _new_folder(parent, suffix)
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(parent if workdir is None else workdir, error) from error
+    return Path(workdir)
+
+
+def _new_folder(parent: Path, suffix: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, 1000):
-        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        path = parent / (f"{stamp}{suffix}" if number == 1 else f"{stamp}-{number}{suffix}")
         try:
             path.mkdir()  # fails where another process was first
         except FileExistsError:
             continue
         return path
     raise UserError(f"{parent} holds 999 runs of this second: give workdir=FOLDER")
+
+
+def _unwritable(place: str | Path, error: OSError) -> UserError:
+    return UserError(f"workdir={place} cannot be written: {error.strerror}")
+
+
+def check_there(folder: Path) -> None:
+    """Raise UserError where a run's folder was deleted or moved while the run goes on.
+
+    To be asked before anything is written: what is written would make the folder anew.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder} was deleted or moved while its run went on (there is no {CONFIG} in it): "
+            "give the command again to begin anew"
+        )
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
@@ -94,11 +164,12 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a JSON-lines file; one that a kill cut off (the last) is left out."""
-    if not path.exists():
-        return []
-    whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8").splitlines()
-    return [json.loads(line) for line in whole]
+    """Return the lines of metrics.jsonl or timing.jsonl; none where the file is not there yet.
+
+    One that a kill cut off (the last) is left out. Raises UserError naming a line that is damaged.
+    """
+    keys = TIMING_KEYS if path.name == TIMING else METRIC_KEYS
+    return record.read_lines(path, keys) if path.exists() else []
 
 
 def cut(folder: Path, seed: int, step: int) -> list[dict[str, Any]]:
@@ -124,10 +195,10 @@ def checkpoints(folder: Path, seed: int, kind: str) -> Path:
     return folder / "checkpoints" / f"seed={seed}" / kind
 
 
-def selected(folder: Path, seed: int) -> Path:
-    """Return the folder of the checkpoint a seed is judged by: the best, else the last."""
-    best = checkpoints(folder, seed, "best")
-    return best if checkpoint.latest(best) is not None else checkpoints(folder, seed, "last")
+def reached(folder: Path, seed: int) -> int | None:
+    """Return the last step of which a seed has a checkpoint, None where it has not begun."""
+    steps = [checkpoint.latest(checkpoints(folder, seed, kind)) for kind in ("best", "last")]
+    return max((step for step in steps if step is not None), default=None)
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -139,6 +210,6 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run, or None."""
+    """Return the result of a finished run, or None; UserError where it is damaged."""
     path = folder / RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return record.read_result(path) if path.exists() else None

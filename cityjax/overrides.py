@@ -19,6 +19,7 @@ from cityjax.config import (
     PLACE_KEYS,
     ConfigError,
     RunConfig,
+    check_resolved,
     did_you_mean,
     field_types,
     keys,
@@ -162,10 +163,9 @@ def load_config(path: str | os.PathLike[str]) -> SavedConfig:
         raise ConfigError(f"{shown} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("experiment"), str):
         raise ConfigError(f"{shown} is no configuration of a run: it names no experiment")
-    experiment, resolved = content.pop("experiment"), content.pop("resolved", None) or {}
-    if not isinstance(resolved, dict):
-        raise ConfigError(f"{shown}: resolved={spell(resolved)}: a mapping is expected")
+    experiment, resolved = content.pop("experiment"), content.pop("resolved", None)
     try:
+        resolved = check_resolved(resolved)
         module = registry.load(experiment)
         name = Path(str(module.__file__)).stem
         values = {}

@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cityjax.config import (
     RESERVED_KEYS,
@@ -19,6 +19,10 @@ from cityjax.config import (
     one_line,
     spell,
 )
+from cityjax.errors import UserError
+
+if TYPE_CHECKING:
+    from cityjax.learner import Experiment
 
 
 class Entry(NamedTuple):
@@ -79,6 +83,29 @@ def load(name_or_path: str) -> ModuleType:
             " (python -m cityjax.run lists them)"
         )
     return _check(_import(entries[name_or_path].path))
+
+
+def build(module: ModuleType, config: RunConfig) -> "Experiment":
+    """Return the experiment that a module's `build(config)` makes.
+
+    Raises:
+      ConfigError: `build` raised an exception (the message has file and line), or returned
+        something else. A UserError passes as it is.
+    """
+    from cityjax.learner import Experiment
+
+    try:
+        experiment = module.build(config)
+    except UserError:
+        raise
+    except Exception as error:
+        raise ConfigError(_where(error, Path(str(module.__file__)))) from error
+    if not isinstance(experiment, Experiment):
+        kind = "None" if experiment is None else f"a {type(experiment).__name__}"
+        raise ConfigError(
+            f"{module.__file__}: build(config) returned {kind}, not a cityjax.learner.Experiment"
+        )
+    return experiment
 
 
 def _is_path(name_or_path: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cityjax.errors import UserError
 from cityjax.signals import Interrupted, Signals
+from cityjax.terminal import standard_output
 
 if TYPE_CHECKING:
     from cityjax.config import RunConfig
@@ -72,36 +73,83 @@ def load(workdir: str | Path, *, seed: int | None = None) -> Loaded:
 
 
 def _run(request: "Request", signals: Signals | None) -> list[Result]:
-    """Carry out every configuration of a request, one after another."""
+    """Score, train, or train every point of a sweep."""
     from cityjax.progress import make_progress
 
-    count = len(request.configs)
-    base = _sweep_folder(request) if count > 1 else None
-    results = []
-    for number, config in enumerate(request.configs):
-        progress = make_progress(config.progress)
+    config = request.configs[0]
+    if request.evaluate_only:
+        return [_evaluate(request, config)]
+    progress = make_progress(config.progress)
+    try:
+        if len(request.configs) > 1:
+            return _sweep(request, progress, signals)
+        return [_train(request, config, progress, signals)]
+    finally:
+        progress.close()
+
+
+def _sweep(request: "Request", progress: "Progress", signals: Signals | None) -> list[Result]:
+    """Train every point in a folder of its own, 000, 001, ...; all are checked before the first."""
+    from cityjax import folder
+
+    first, count = request.configs[0], len(request.configs)
+    base = None if first.workdir is None else Path(first.workdir)
+    try:
+        progress.note(f"checking {count} runs")
         if base is not None:
-            config = dataclasses.replace(config, workdir=str(base / f"{number:03d}"))
+            folder.find_sweep(first, count)
+        for config in _points(request, base):
+            _check(request, config)
+        base = folder.make(first.workdir, str(request.experiment), "-m")
+        results = []
+        for number, config in enumerate(_points(request, base)):
             progress.note(f"run {number + 1} of {count}: {' '.join(request.overrides[number])}")
-        carry_out = _evaluate if request.evaluate_only else _train
-        try:
-            results.append(carry_out(request, config, progress, signals))
-        finally:
-            progress.close()
-    return results
+            results.append(_train(request, config, progress, signals))
+        return results
+    except Interrupted as stop:
+        stop.workdir = base
+        raise
 
 
-def _sweep_folder(request: "Request") -> Path:
-    given = request.configs[0].workdir
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path(given) if given is not None else Path("runs", f"{request.experiment}", f"{stamp}-m")
+def _points(request: "Request", base: Path | None) -> "list[RunConfig]":
+    """Place each configuration of a sweep in the folder of the sweep, where that has a name."""
+    from cityjax import folder
+
+    if base is None:
+        return list(request.configs)
+    return [
+        # `resume` was about the sweep: of its runs some may have begun and some not.
+        dataclasses.replace(config, workdir=str(base / folder.point(number)), resume="auto")
+        for number, config in enumerate(request.configs)
+    ]
+
+
+def _check(request: "Request", config: "RunConfig") -> None:
+    """Raise UserError for whatever would keep a run from beginning; nothing is written."""
+    from cityjax import folder
+
+    path, resolved = folder.find(config, str(request.experiment))
+    if path is None or folder.read_result(path) is None:
+        _ready(request, config, path, resolved)
+
+
+def _ready(
+    request: "Request", config: "RunConfig", path: Path | None, resolved: Mapping[str, Any]
+) -> "Run":
+    """Make a run ready to train on the devices there are."""
+    from cityjax import parallel
+
+    # The choice of devices is checked first: it needs no data. One device is always there again.
+    kept = resolved.get("parallel") == "jit"
+    form = "jit" if kept else parallel.choose(config.parallel, config.batch_size)
+    return _prepare(request, config, path, resolved, form)
 
 
 def _train(
     request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
 ) -> Result:
     """Train, judge and report; whatever a user can mend is raised before anything is written."""
-    from cityjax import folder, parallel, train
+    from cityjax import folder, train
     from cityjax.conclude import conclude
 
     began = time.perf_counter()
@@ -110,10 +158,7 @@ def _train(
     if path is not None and (result := folder.read_result(path)) is not None:
         progress.note(f"{path} holds this run, finished: its result follows")
         return Result(path, result)
-    # The choice of devices is checked first: it needs no data. One device is always there again.
-    kept = resolved.get("parallel") == "jit"
-    form = "jit" if kept else parallel.choose(config.parallel, config.batch_size)
-    ready = _prepare(request, config, path, resolved, form)
+    ready = _ready(request, config, path, resolved)
     choices = {
         "parallel": ready.trainer.parallel,
         "devices": len(ready.trainer.devices or [0]),
@@ -136,26 +181,22 @@ def _train(
     except Interrupted as stop:
         stop.workdir = path
         raise
+    except Exception:
+        folder.check_there(path)  # without it everything fails, each thing in its own way
+        raise
 
 
-def _evaluate(
-    request: "Request", config: "RunConfig", progress: "Progress", signals: Signals | None
-) -> Result:
+def _evaluate(request: "Request", config: "RunConfig") -> Result:
     """Score a run's selected checkpoints again; its folder stays as it is."""
-    from cityjax import folder, overrides, train
-    from cityjax.conclude import make_result
+    from cityjax import folder, overrides
+    from cityjax.conclude import evaluate
 
-    del progress, signals
     path = Path(str(config.workdir))
     saved = overrides.load_config(path / folder.CONFIG)
     # Evaluation batches are padded: any number of devices will do.
     form = saved.resolved.get("parallel", "jit")
     ready = _prepare(request, saved.config, path, saved.resolved, form)
-    tests = []
-    for seed in range(saved.config.seed, saved.config.seed + saved.config.seeds):
-        step, values = train.judge(ready, seed)
-        tests.append({"seed": seed, "step": step, "split": "test", **values})
-    return Result(path, make_result(ready, tests))
+    return Result(path, evaluate(ready))
 
 
 def _prepare(
@@ -166,11 +207,11 @@ def _prepare(
     form: str,
 ) -> "Run":
     """Build the experiment and its Trainer of that form; nothing is written or compiled."""
-    from cityjax import parallel, train
+    from cityjax import parallel, registry, train
 
     module = request.module
     assert module is not None
-    experiment = module.build(config)
+    experiment = registry.build(module, config)
     like = train.abstract_state(experiment)
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)
@@ -200,6 +241,7 @@ def _description(ready: "Run") -> list[str]:
     ]
 
 
+@standard_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     from cityjax.overrides import resolve
@@ -230,8 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"\ncityjax: stopped by {signal.Signals(stop.number).name}", file=sys.stderr)
         if stop.workdir is not None:
-            place = (f"config={stop.workdir / 'config.yaml'}", f"workdir={stop.workdir}")
-            command = " ".join(shlex.quote(part) for part in place)
+            places = ("workdir", "resume")
+            same = [part for part in arguments if part.partition("=")[0] not in places]
+            command = shlex.join([*same, f"workdir={stop.workdir}"])
             print(f"continue with: python -m cityjax.run {command}", file=sys.stderr)
         return 128 + stop.number
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from cityjax import checkpoint, folder
 from cityjax.config import RunConfig
 from cityjax.data.sources import Source
+from cityjax.errors import UserError
 from cityjax.fit import Hook, fit, score
 from cityjax.learner import Experiment, State, Sums, judge_key
 from cityjax.metrics import finalize
@@ -74,6 +75,10 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
             board.add_scalar(f"{split}/{name}", value, step)
         progress.line(step, split, values)
 
+    def check(step: int, state: State, sums: Sums) -> None:
+        del step, state, sums
+        folder.check_there(path)
+
     def log(step: int, state: State, sums: Sums) -> None:
         del state
         record(step, "train", finalize(sums, experiment.metrics))
@@ -120,6 +125,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
             raise signals.now()
 
     hooks = [
+        Hook(None, check),
         Hook(config.log_every, log),
         Hook(config.eval_every, evaluate),
         Hook(config.checkpoint_every, save),
@@ -135,13 +141,15 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
 def ranking(run: Run, values: Mapping[str, float]) -> float:
     """Return the number by which a validation line is selected: smaller is better, NaN the worst.
 
-    Without `select` every line is as good as any.
+    Without `select` every line is as good as any. Raises UserError where the line lacks it.
     """
     if run.experiment.select is None:
         return 0.0
     name = run.experiment.select.removeprefix("validation/")
     if name not in values:
-        raise KeyError(f"select={run.experiment.select!r}: the validation part has {list(values)}")
+        known = ", ".join(key for key in values if key not in ("seed", "step", "split"))
+        select = run.experiment.select
+        raise UserError(f"{select!r} is to select, but the validation part has only {known or '-'}")
     value = values[name]
     if value is None or value != value:
         return float("inf")

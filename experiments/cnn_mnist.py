@@ -6,11 +6,13 @@ Expect: a test error of about 0.47 %, 0.57 % without shifts, in under five minut
 
 from dataclasses import dataclass
 
-from cityjax.config import RunConfig, check_choice, check_range, option
+from cityjax.config import ConfigError, RunConfig, check_choice, check_range, option, spell
 from cityjax.data.mnist import CLASSES
 from cityjax.learner import Experiment
 from cityjax.models.cnn import CNN
 from cityjax.tasks.digits import classify_digits
+
+HALVINGS = 4  # 28 -> 14 -> 7 -> 3 -> 1 pixels
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Config(RunConfig):
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     weight_decay: float = 0.0
-    channels: tuple[int, ...] = option((24, 48, 96), "channels of each 3x3 convolution, at least 1")
+    channels: tuple[int, ...] = option((24, 48, 96), "channels of up to 4 convolutions, at least 1")
     hidden_sizes: tuple[int, ...] = option((256,), "units of each dense layer, at least 1")
     dropout: float = option(0.3, "dropout rate of the dense layers, 0 to below 1")
     augment: str = option("none", "none, or shift: each image moved by up to 2 pixels")
@@ -27,6 +29,9 @@ class Config(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range(self, "channels", at_least=1)
+        if len(self.channels) > HALVINGS:
+            given = f"channels={spell(self.channels)} has {len(self.channels)} convolutions"
+            raise ConfigError(f"{given}: at most {HALVINGS}, as each halves the 28 pixels")
         check_range(self, "hidden_sizes", at_least=1)
         check_range(self, "dropout", at_least=0, below=1)
         check_choice(self, "augment", ("none", "shift"))

@@ -287,6 +287,23 @@ def put(folder, suffix="", content=None):
     return path
 
 
+@pytest.mark.parametrize("method", ["read_bytes", "is_file"])
+def test_what_may_not_be_read_is_named(monkeypatch, tmp_path, method):
+    (tmp_path / "set").mkdir()
+    path = tmp_path / "set" / "file"
+    path.write_bytes(b"content")
+
+    def refuse(*details):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("CITYJAX_DATA", str(tmp_path))
+    monkeypatch.setattr(Path, method, refuse)  # root may read anything
+    with pytest.raises(DataError) as caught:
+        files.read(DataFile("set", "file", "0" * 64))
+    assert str(caught.value).startswith(f"{path} cannot be read (Permission denied): ")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("suffix", PACKED)
 def test_a_file_is_read_plain_or_compressed(tmp_path, suffix):
     put(tmp_path / "package", suffix)

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "cityjax"
 # A module imports only from what stands left of it or above it: between `|` strictly, and so
 # within a group, except that the modules of one package may import each other without a cycle.
 ORDER = """
-names errors | ops | metrics | losses | data | models | optimizers | learner | learners
+names errors terminal | ops | metrics | losses | data | models | optimizers | learner | learners
 | parallel seeds | checkpoint | fit | report | tasks
 | config grammar registry overrides | folder progress signals allocator train conclude run
 """

@@ -460,6 +460,16 @@ def test_any_text_survives_the_file(text, tmp_path):
         ("experiment: tiny\nnames: ['${steps}']", "names=[${steps}]: ${...} and ??? are not"),
         ("experiment: tiny\nlearning_rate: -1", "learning_rate=-1 is out of range"),
         ("experiment: tiny\nresolved: 3", "resolved=3: a mapping is expected"),
+        ("experiment: tiny\nresolved: false", "resolved=false: a mapping is expected"),
+        ("experiment: tiny\nresolved: {chunk: 0}", "resolved.chunk=0 is out of range: an integer"),
+        ("experiment: tiny\nresolved: {chunk: auto}", "resolved.chunk=auto is out of range"),
+        ("experiment: tiny\nresolved: {chunk: true}", "resolved.chunk=true is out of range"),
+        ("experiment: tiny\nresolved: {devices: many}", "resolved.devices=many is out of range"),
+        (
+            "experiment: tiny\nresolved: {parallel: auto}",
+            "resolved.parallel=auto is unknown: jit, pmap",
+        ),
+        ("experiment: tiny\nresolved: {parallel: [jit]}", "resolved.parallel=[jit] is unknown"),
     ],
 )
 def test_a_spoilt_file_is_named_with_what_is_wrong(text, expected, tmp_path):

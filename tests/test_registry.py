@@ -204,6 +204,39 @@ def test_an_exception_at_import_has_file_and_line_and_is_chained(tmp_path):
     assert not [name for name in sys.modules if name.startswith("cityjax_experiment_raises")]
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("    pass", "{path}: build(config) returned None, not a cityjax.learner.Experiment"),
+        (
+            "    return {}",
+            "{path}: build(config) returned a dict, not a cityjax.learner.Experiment",
+        ),
+        ("    return (1,) * 12", "{path}: build(config) returned a tuple, not a cityjax."),
+        ("    raise RuntimeError('first\\nsecond')", "{path}, line 10: RuntimeError: first"),
+        ("    return json.loads('{{')", "{path}, line 10: NameError: name 'json' is not defined"),
+        ("    return int('x')", "{path}, line 10: ValueError: invalid literal for int() with base"),
+    ],
+)
+def test_a_build_that_fails_or_returns_no_experiment_is_named(tmp_path, body, expected):
+    text = BODY.replace("    return config.width", body)
+    module = registry.load(str(write(tmp_path / "builds.py", text)))
+    with pytest.raises(ConfigError) as caught:
+        registry.build(module, module.Config())
+    assert str(caught.value).startswith(expected.format(path=module.__file__))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_user_can_mend_passes_a_build_as_it_is(tmp_path):
+    from cityjax.data.files import DataError
+
+    text = BODY.replace("    return config.width", "    raise DataError('no data')")
+    text = "from cityjax.data.files import DataError\n" + text
+    module = registry.load(str(write(tmp_path / "mends.py", text)))
+    with pytest.raises(DataError, match="^no data$"):
+        registry.build(module, module.Config())
+
+
 def test_leaving_the_process_at_import_is_let_through(tmp_path):
     path = write(tmp_path / "leaves.py", "raise SystemExit(3)")
     with pytest.raises(SystemExit):

@@ -1,9 +1,12 @@
 """Reports: run folders read or refused, numbers as text, pictures, pages, comparisons."""
 
 import json
+import os
+import runpy
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from cityjax.report.tables import (
     format_duration,
     format_value,
     headline,
+    judged_text,
     metric_label,
     result_rows,
     result_table,
@@ -221,6 +225,16 @@ def test_the_best_value_is_marked_even_when_it_is_a_floor(better, best):
     assert [cells[0].best for _, cells in rows] == best
 
 
+def test_the_steps_that_were_judged_and_how_far_an_unfinished_run_is():
+    assert judged_text({"selected_step": [12_000]}) == "judged at step 12,000"
+    assert judged_text({"selected_step": [500, 500]}) == "judged at step 500"
+    assert judged_text({"selected_step": [500, 12_000]}) == "judged at steps 500, 12,000"
+    assert judged_text({}) == ""
+    unfinished = {"selected_step": [9], "unfinished": "seed 0 is at step 9 of 20"}
+    assert judged_text(unfinished) == "judged at step 9; unfinished: seed 0 is at step 9 of 20"
+    assert "judged at step 9" in printed(result_table(make_result(selected_step=[9])))
+
+
 # Terminal tables
 
 
@@ -273,9 +287,22 @@ def test_a_last_metrics_line_cut_by_a_kill_is_left_out(run):
     assert load_run(run).metrics == make_lines()
 
 
-def break_line(run: Path) -> None:
-    path = run / "metrics.jsonl"
-    path.write_text(path.read_text().replace('"step": 200', '"step" 200', 1))
+def break_line(run: Path, text: str) -> None:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines[2] = text
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def change_result(run: Path, **changes) -> None:
+    (run / "result.json").write_text(json.dumps(make_result(**changes)))
+
+
+def entries(tree, path=()):
+    """The path of every value inside nested dicts and lists."""
+    keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    for key in keys:
+        yield (*path, key)
+        yield from entries(tree[key], (*path, key))
 
 
 @pytest.mark.parametrize(
@@ -289,11 +316,24 @@ def break_line(run: Path) -> None:
         (lambda run: (run / "result.json").write_text("[]"), ["result.json", "'experiment'"]),
         (lambda run: (run / "result.json").write_text('{"experiment": "a", "metrics": {"b": 3}}'),
          ["result.json", "'b' has no mean"]),
+        (lambda run: change_result(run, metrics={"b": {"mean": "many"}}),
+         ["result.json", "'b' holds something else than numbers", "remove it"]),
+        (lambda run: change_result(run, metrics={"b": {"mean": 1, "ci95": -1}}), ["'b' holds"]),
+        (lambda run: change_result(run, metrics={"b": {"mean": 1, "per_seed": ["1"]}}), ["'b'"]),
+        (lambda run: change_result(run, baselines={"prior": {"b": "low"}}), ["baseline 'prior'"]),
+        (lambda run: change_result(run, seeds=3), ["'seeds' is of the wrong type"]),
+        (lambda run: change_result(run, selected_step=["last"]), ["'selected_step' holds"]),
+        (lambda run: change_result(run, better={"test/error": 3}), ["'better' holds"]),
         (lambda run: (run / "result.json").write_bytes(b"\xff"), ["result.json", "UTF-8"]),
         (lambda run: (run / "config.yaml").write_text("a: [1\nb: 2"), ["config.yaml", "YAML"]),
         (lambda run: (run / "config.yaml").write_text("- 1"), ["config.yaml", "keys and values"]),
-        (break_line, ["metrics.jsonl", "line 3"]),
+        (lambda run: break_line(run, '{"step" 200}'), ["metrics.jsonl", "line 3", "restore"]),
         (lambda run: (run / "metrics.jsonl").write_text('{"seed": 0}\n'), ["line 1", "lacks"]),
+        (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\n{}\n"), ["line 1", "broken"]),
+        (lambda run: break_line(run, '{"seed": 0, "step": "two", "split": "test"}'),
+         ["line 3", '"step": "two"', "an integer"]),
+        (lambda run: break_line(run, '{"seed": 0, "step": 2, "split": "test", "loss": []}'),
+         ["line 3", '"loss": []']),
     ],
 )  # fmt: skip
 def test_a_broken_run_folder_is_refused_in_one_line_that_names_the_file(run, change, words):
@@ -303,6 +343,32 @@ def test_a_broken_run_folder_is_refused_in_one_line_that_names_the_file(run, cha
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in words), message
+
+
+JUNK = ["text", None, True, -1, 2.5, np.nan, np.inf, 10**400, 1e308, [], ["a"], {}, {"mean": "a"}]
+
+
+def test_whatever_stands_in_a_result_is_shown_or_refused_in_one_line(run):
+    whole = make_result(selected_step=[300, 200], summary="Digits.", defaults={"steps": 3})
+    shown = refused = 0
+    for path in entries(whole):
+        for junk in JUNK:
+            result = deepcopy(whole)
+            place = result
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = junk
+            (run / "result.json").write_text(json.dumps(result))
+            try:
+                read = load_run(run).result
+            except RunFolderError as error:
+                assert "\n" not in str(error) and "result.json" in str(error)
+                refused += 1
+                continue
+            printed(result_table(read))
+            printed(sweep_table([(["steps=1"], read), (["steps=2"], whole)]))
+            shown += 1
+    assert shown > 100 and refused > 100
 
 
 def test_nested_keys_become_dotted():
@@ -606,6 +672,23 @@ def test_a_wrong_command_is_one_line_exit_2_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("arguments", [["first"], ["first", "second"], ["--help"]])
+def test_the_command_writes_to_any_terminal_and_to_a_closed_pipe(run, other, tmp_path, arguments):
+    root = str(Path(figures.__file__).parents[2])
+    line = [sys.executable, "-m", "cityjax.report", *arguments]
+    environment = {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii", "PATH": ""}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert arguments == ["--help"] or b"1.48 ? 0.07 %" in done.stdout
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        line, cwd=tmp_path, env=environment, stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_an_unfinished_run_is_one_line_and_exit_2_from_the_shell(run, tmp_path):
     (make_run(tmp_path / "unfinished") / "result.json").unlink()
     done = shell("first", "unfinished", folder=tmp_path)
@@ -629,3 +712,16 @@ def test_the_report_package_is_light_and_draws_without_jax_or_pyplot():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_results_shows_every_recorded_row_with_its_protocol():
+    root = Path(figures.__file__).parents[2]
+    page = runpy.run_path(str(root / "benchmarks" / "results.py"))["page"]()
+    records = [json.loads(path.read_text()) for path in root.glob("docs/results/*.json")]
+    assert records
+    for result in records:
+        assert f"- selection: {result['protocol']['selection']}\n" in page
+        assert judged_text(result) in page
+        for key, entry in result["metrics"].items():
+            shown = format_value(key, entry["mean"], entry["ci95"])
+            assert key == "test/loss" or f"| {shown} |" in page

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cityjax import checkpoint, folder
-from cityjax import run as command
-from cityjax.run import load, run
+from cityjax.errors import UserError
+from cityjax.run import Signals, load, main, run
 
 # One of each family: dense with dropout, convolutions with batch norm, recurrence with a moving
 # average on masked windows, an adversarial pair. Chunks that divide the intervals and that do not.
@@ -137,8 +137,8 @@ def test_a_workdir_of_any_name_is_resumed(tmp_path, monkeypatch, capsys):
         patch.setattr(checkpoint, "save", save_and_die)
         with pytest.raises(Killed):
             run([*arguments, f"workdir={path}"])
-    monkeypatch.setattr(command.Signals, "install", lambda self: None)
-    assert command.main([*arguments, f"workdir={path}", "resume=must"]) == 0
+    monkeypatch.setattr(Signals, "install", lambda self: None)
+    assert main([*arguments, f"workdir={path}", "resume=must"]) == 0
     assert capsys.readouterr().err == ""
     assert_same(outcome(tmp_path / "plain"), outcome(path))
 
@@ -152,8 +152,6 @@ def test_finished_run_shows_its_result_and_changes_nothing(tmp_path):
 
 
 def test_resume_must_and_never(tmp_path):
-    from cityjax.errors import UserError
-
     arguments = [*CASES["mlp"][0], *SMALL, f"workdir={tmp_path / 'run'}"]
     with pytest.raises(UserError, match="holds no run and resume=must"):
         run([*arguments, "resume=must"])
@@ -170,6 +168,42 @@ def test_evaluate_only_scores_again_and_writes_nothing(tmp_path):
     again = run(["evaluate_only=true", f"workdir={path}"])
     assert again.metrics == first.metrics
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+def test_evaluate_only_of_an_unfinished_run_says_which_step_it_scored(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "run"
+    save, evaluate = checkpoint.save, ["evaluate_only=true", f"workdir={path}"]
+
+    def killed_before(kind, step):
+        def wrapped(place, number, tree):
+            if (place.name, number) == (kind, step):
+                raise Killed
+            save(place, number, tree)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(checkpoint, "save", wrapped)
+            run([*CASES["gan"][0], *SMALL, f"workdir={path}"])
+
+    monkeypatch.setattr(Signals, "install", lambda self: None)
+    killed_before("last", 6)
+    with pytest.raises(UserError, match="has no checkpoint yet: train it first"):
+        run(evaluate)
+    killed_before("last", 18)
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    result = run(evaluate).result
+    assert result["selected_step"] == [12] and result["seeds"] == [0]
+    assert result["protocol"]["selection"] == "last step"
+    unfinished = "seed 0 is at step 12 of 24, seed 1 has no checkpoint"
+    assert result["unfinished"] == unfinished
+    assert main(evaluate) == 0
+    assert f"judged at step 12; unfinished: {unfinished}" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == files
+    run([*CASES["gan"][0], *SMALL, f"workdir={path}"])
+    assert "unfinished" not in run(evaluate).result
 
 
 def test_config_repeats_a_run_bit_for_bit(tmp_path):

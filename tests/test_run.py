@@ -2,18 +2,24 @@
 
 import gzip
 import json
+import os
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cityjax import folder
 from cityjax import run as command
 from cityjax.data import mnist
 from cityjax.errors import UserError
 
 TINY = ["hidden_sizes=[4]", "steps=4", "batch_size=16", "log_every=2", "eval_every=4"]
 MLP = ["experiment=mlp_mnist", *TINY]
+SWEEP = [*MLP, "learning_rate=0.001,0.01", "-m", "progress=off"]
 EXPERIMENT = '''"""A user's own experiment."""
 from dataclasses import dataclass
 from cityjax.config import RunConfig
@@ -40,6 +46,22 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.Signals, "install", lambda self: None)
     monkeypatch.setattr(digits, "baselines", dict)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of MLP."""
+    from cityjax.tasks import digits
+
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "baselines", dict)
+        command.run([*MLP, f"workdir={path}", "progress=off"])
+    return path
+
+
+def contents(path):
+    return {place: place.read_bytes() for place in path.rglob("*") if place.is_file()}
 
 
 def outcome(capsys, arguments):
@@ -70,6 +92,7 @@ def altered_mnist(tmp_path, change):
         (["experiment=mlp_mnist", "batch_size=70000"], ["batch_size=70000", "55000"]),
         (["experiment=mlp_mnist", "optimizer=adamm"], ["adamm", "did you mean adam?"]),
         (["experiment=mlp_mnist", "activation=rely"], ["rely", "did you mean relu?"]),
+        (["experiment=cnn_mnist", "channels=[2,2,2,2,2,2]"], ["6 convolutions", "at most 4"]),
         (["experiment=rnn_mnist", "cell=gur"], ["cell=gur", "did you mean gru?"]),
         (["experiment=mlp_mnist", "latent_size=3"], ["latent_size", "mlp_mnist"]),
         (["experiment=mlp_mnist", "warmup_steps=11", "steps=10"], ["warmup_steps=11", "10"]),
@@ -101,6 +124,9 @@ def test_bad_workdirs(capsys, tmp_path, monkeypatch):
     assert "holds no run" in outcome(capsys, [*MLP, f"workdir={filled}"])[2]
     assert [p.name for p in filled.iterdir()] == ["thesis.tex"] and file.read_text() == "mine"
 
+    with pytest.raises(UserError, match="is no UTF-8 text"):
+        command.run([*MLP, "workdir=\udc80"])
+
     def refuse(*details, **options):
         raise PermissionError(13, "Permission denied")
 
@@ -111,13 +137,13 @@ def test_bad_workdirs(capsys, tmp_path, monkeypatch):
 
 def test_another_configuration_in_the_folder_is_named(capsys, tmp_path):
     assert outcome(capsys, [*MLP, "workdir=run"])[0] == 0
-    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    before = contents(tmp_path)
     code, _, err = outcome(capsys, [*MLP, "workdir=run", "learning_rate=0.5", "seed=3"])
     assert code == 2 and err.count("\n") == 1
     assert "learning_rate: 0.001 -> 0.5" in err and "seed: 0 -> 3" in err
     code, _, err = outcome(capsys, ["experiment=article_nn", "workdir=run"])
     assert code == 2 and "mlp_mnist -> article_nn" in err
-    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_damaged_data_names_the_checksum(capsys, tmp_path, monkeypatch):
@@ -133,6 +159,53 @@ def test_damaged_data_names_the_checksum(capsys, tmp_path, monkeypatch):
         assert (code, out) == (2, "") and err.count("\n") == 1
         assert sha256 in err and "train-images-idx3-ubyte" in err
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.jsonl", '{"seed": 0, "step": 2}\n'),
+        ("metrics.jsonl", '\xff\n{"seed": 0, "step": 2, "split": "train"}\n'),
+        ("timing.jsonl", "3\n"),
+        ("timing.jsonl", '{"seed": 0, "step": 2, "seconds": "long", "compile_seconds": 0}\n'),
+        ("result.json", "garbage"),
+        ("result.json", '{"experiment": "mlp_mnist", "metrics": {"test/error": {"mean": "low"}}}'),
+        ("config.yaml", "experiment: mlp_mnist\nresolved: {chunk: 0}\n"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_in_one_line_and_kept(
+    name, text, finished, capsys, tmp_path
+):
+    path = shutil.copytree(finished, tmp_path / "run")
+    if name != "result.json":
+        (path / "result.json").unlink()  # as if it had stopped just before its end
+    (path / name).write_text(text, encoding="latin-1")
+    before = contents(tmp_path)
+    code, out, err = outcome(capsys, [*MLP, f"workdir={path}", "progress=off"])
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert f"{path / name}: " in err
+    assert contents(tmp_path) == before
+
+
+# Found out by the next dispatch, before a checkpoint makes the folder anew; and by a line of the
+# same dispatch that cannot be written.
+@pytest.mark.parametrize("intervals", [["checkpoint_every=3", "eval_every=8"], ["eval_every=2"]])
+def test_a_folder_deleted_under_its_run_is_said_in_one_line_and_not_made_anew(
+    intervals, capsys, tmp_path, monkeypatch
+):
+    append = folder.append
+
+    def and_delete(path, line):
+        append(path, line)
+        if path.name == folder.TIMING:
+            shutil.rmtree(path.parent)
+
+    monkeypatch.setattr(folder, "append", and_delete)
+    small = ["experiment=mlp_mnist", "hidden_sizes=[4]", "batch_size=16", "chunk=1", "steps=8"]
+    code, _, err = outcome(capsys, [*small, "log_every=2", *intervals, f"workdir={tmp_path}/run"])
+    assert code == 2 and err.count("\n") == 1
+    assert f"{tmp_path / 'run'} was deleted or moved while its run went on" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_users_own_experiments(capsys, tmp_path, monkeypatch):
@@ -169,8 +242,33 @@ def test_list_does_not_import_jax():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [[], ["experiment=mlp_mnist", "--help"]])
+def test_a_reader_that_leaves_early_sees_no_error(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    line = [sys.executable, "-m", "cityjax.run", *arguments]
+    done = subprocess.run(line, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_a_terminal_without_unicode_gets_question_marks(variables, tmp_path):
+    (tmp_path / "mine.py").write_text('"""Städte ↓ ±."""', encoding="utf-8")
+    environment = {**os.environ, "CITYJAX_EXPERIMENTS": str(tmp_path), **variables}
+    line = [sys.executable, "-m", "cityjax.run"]
+    done = subprocess.run(line, env=environment, capture_output=True, check=True)
+    assert b"  mine         St?dte ? ?.\n" in done.stdout and done.stderr == b""
+
+
 def test_sweep_runs_every_point_and_shows_one_table(capsys, tmp_path):
-    arguments = [*MLP, "learning_rate=0.001,0.01", "workdir=sweep", "-m", "progress=off"]
+    arguments = [*SWEEP, "workdir=sweep"]
     code, out, err = outcome(capsys, arguments)
     assert (code, err) == (0, "")
     assert "learning_rate" in out and "0.001" in out and "0.01" in out
@@ -180,6 +278,98 @@ def test_sweep_runs_every_point_and_shows_one_table(capsys, tmp_path):
     ]
     assert rates[0] != rates[1]
     assert len(command.run(arguments)) == 2  # finished runs are shown again, not repeated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["experiment=mlp_mnist", "batch_size=16,70000"], ["batch_size=70000", "55000"]),
+        (["experiment=mlp_mnist", "batch_size=16,12", "parallel=pmap"], ["=12", "8 local devices"]),
+        (["experiment=mlp_mnist", "optimizer=adam,adamm"], ["adamm", "did you mean adam?"]),
+        (["experiment=./mine.py", "seed=0,1"], ["mine.py, line 15: ValueError: unlucky"]),
+        ([*SWEEP, "resume=must"], ["resume=must needs workdir=FOLDER"]),
+        ([*SWEEP, "resume=must", "workdir=new"], ["workdir=new holds no sweep"]),
+        ([*SWEEP, "workdir=mine.py"], ["workdir=mine.py is a file"]),
+    ],
+)
+def test_a_sweep_with_one_bad_point_is_refused_before_anything_is_written(
+    arguments, words, capsys, tmp_path
+):
+    bad = '    if config.seed == 1:\n        raise ValueError("unlucky")\n    return'
+    Path("mine.py").write_text(EXPERIMENT.replace("    return", bad))
+    code, _, err = outcome(capsys, [*dict.fromkeys([*arguments, "-m", "progress=off"])])
+    assert code == 2 and err.startswith("cityjax: ") and err.count("\n") == 1
+    for word in words:
+        assert word in err
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.py"]
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        ("config.yaml", "holds a single run"),
+        ("thesis.tex", "is not empty and holds no sweep"),
+        ("001/thesis.tex", "001 is not empty and holds no run"),
+        ("001/config.yaml", "001 holds another configuration's run"),
+        ("002/config.yaml", "holds another sweep (this one has 2 runs, and 002 is there)"),
+    ],
+)
+def test_a_sweep_is_refused_by_a_folder_that_holds_something_else(
+    put, words, finished, capsys, tmp_path
+):
+    place = tmp_path / "sweep" / put
+    place.parent.mkdir(parents=True)
+    shutil.copy(finished / "config.yaml", place)
+    before = contents(tmp_path)
+    code, out, err = outcome(capsys, [*SWEEP, "workdir=sweep"])
+    assert (code, out) == (2, "") and err.count("\n") == 1 and words in err
+    assert contents(tmp_path) == before
+
+
+def test_an_interrupted_sweep_is_continued_as_a_whole(capsys, tmp_path, monkeypatch):
+    signals, append = [], folder.append
+    monkeypatch.setattr(command.Signals, "install", lambda self: signals.append(self))
+
+    def interrupt(path, line):
+        append(path, line)
+        if path.parent.name == "001" and line["step"] == 2:
+            signals[-1].requested = signal.SIGINT
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "append", interrupt)
+        sweep = [*MLP, "learning_rate=1e-3,1e-2,1e-1", "-m", "resume=never", "progress=off"]
+        code, _, err = outcome(capsys, [*sweep, "chunk=1", "parallel=jit"])
+    assert code == 128 + signal.SIGINT
+    (base,) = tmp_path.glob("runs/mlp_mnist/*-m")
+    assert sorted(path.name for path in base.iterdir()) == ["000", "001"]
+    said = shlex.split(err.partition("continue with: ")[2])
+    assert said[:3] == ["python", "-m", "cityjax.run"]
+    assert said[-1] == f"workdir={base.relative_to(tmp_path)}"
+
+    first, stopped = contents(base / "000"), folder.read_lines(base / "001" / folder.METRICS)
+    assert first and [line["step"] for line in stopped] == [2]
+    (base / "notes.txt").write_text("mine")
+    code, out, err = outcome(capsys, said[3:])
+    assert (code, err) == (0, "") and "3 runs" in out and " 0.1 " in out
+    assert contents(base / "000") == first
+    assert folder.read_lines(base / "001" / folder.METRICS)[0] == stopped[0]
+    for number in range(3):
+        assert (base / folder.point(number) / folder.RESULT).exists()
+    whole = contents(base)
+    assert len(command.run(said[3:])) == 3 and contents(base) == whole
+    with pytest.raises(UserError, match="not empty and resume=never"):
+        command.run([*said[3:], "resume=never"])
+
+
+def test_sweeps_begun_in_one_second_have_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr(folder.time, "strftime", lambda format: "20260101-000000")
+    untrained = lambda request, config, *rest: command.Result(Path(config.workdir), {})  # noqa: E731
+    monkeypatch.setattr(command, "_train", untrained)
+    bases = set()
+    for rates in ("0.1,0.2", "0.1,0.3"):
+        results = command.run([*MLP, f"learning_rate={rates}", "-m", "progress=off"])
+        bases |= {result.workdir.parent.name for result in results}
+    assert bases == {"20260101-000000-m", "20260101-000000-2-m"}
 
 
 def test_pmap_over_eight_devices_and_auto_that_says_which(capsys, tmp_path):
@@ -212,3 +402,20 @@ def test_two_runs_are_compared(capsys, tmp_path):
     assert compare(["run0", "run1"]) == 0
     out = capsys.readouterr().out
     assert "run0" in out and "run1" in out and (tmp_path / "comparison.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("select", "rule"), [(None, "last step"), ("validation/error", "best validation/error")]
+)
+def test_more_steps_are_another_setting_and_not_another_protocol(select, rule):
+    from cityjax.report.compare import compare_runs
+
+    own = EXPERIMENT.replace("return classify_digits", "made = classify_digits")
+    Path("mine.py").write_text(f"{own}    return made._replace(select={select!r})\n")
+    small = ["experiment=./mine.py", "batch_size=16", "progress=off", "log_every=2"]
+    for steps, every in ((2, 2), (4, 4)):
+        command.run([*small, f"steps={steps}", f"eval_every={every}", f"workdir={steps}"])
+    comparison = compare_runs(["2", "4"])
+    assert comparison.warnings == {}
+    assert comparison.settings == {"2": "steps=2 eval_every=2", "4": "steps=4 eval_every=4"}
+    assert comparison.runs["4"].result["protocol"]["selection"] == rule

@@ -45,7 +45,10 @@ def read(file: DataFile) -> bytes:
 
 
 def _checked(path: Path, file: DataFile, remedy: str) -> bytes:
-    packed = path.read_bytes()
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
     suffix = path.name.removeprefix(file.name)
     try:
         content = _OPENERS[suffix](packed)
@@ -62,6 +65,13 @@ def _checked(path: Path, file: DataFile, remedy: str) -> bytes:
     return content
 
 
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path} cannot be read ({error.strerror}): allow reading it, or name another folder in "
+        "CITYJAX_DATA"
+    )
+
+
 def find(file: DataFile) -> Path:
     """Return the path of a data file, downloading it when it is nowhere and has a home."""
     folders = []
@@ -74,8 +84,11 @@ def find(file: DataFile) -> Path:
     for folder in folders:
         for suffix in _OPENERS:
             path = folder / (file.name + suffix)
-            if path.is_file():
-                return path
+            try:
+                if path.is_file():
+                    return path
+            except OSError as error:  # a folder that may not be entered
+                raise _unreadable(path, error) from error
     return _download(file, cache)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from cityjax.report.compare import compare_runs, comparison_table, write_comparison
 from cityjax.report.record import RunFolderError, load_run
 from cityjax.report.tables import result_table
+from cityjax.terminal import standard_output
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +20,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave after what was printed (--help) has reached its reader."""
+        print(end="", flush=True)
+        super().exit(status, message)
 
+
+@standard_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 after one line on standard error."""
     parser = _Parser(prog="python -m cityjax.report", description=__doc__)
@@ -48,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(comparison_table(comparison))
     except RunFolderError as error:
         parser.error(str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
-    # Through rich, which leaves quietly when a pipe such as `| head` closes.
-    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    print(path)
     return 0
 
 

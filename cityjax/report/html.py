@@ -27,6 +27,7 @@ from cityjax.report.tables import (
     format_duration,
     format_value,
     headline,
+    judged_text,
     metric_label,
     result_rows,
     seeds_text,
@@ -112,8 +113,8 @@ def _results(result: Mapping[str, Any]) -> str:
     else:
         lines = [(h, [cells[i] for _, cells in rows], "") for i, h in enumerate(headings)]
         body = table(["", *(escape(label) for label, _ in rows)], lines, models=0)
-    seeds = seeds_text(result)
-    note = f"{seeds}; the best value of each metric is bold." if keys else ""
+    facts = "; ".join(filter(None, [seeds_text(result), judged_text(result)]))
+    note = f"{facts}; the best value of each metric is bold." if keys else ""
     return body + f'\n<p class="note">{escape(note)}</p>'
 
 

@@ -204,5 +204,5 @@ def write_text(path: Path, text: str) -> None:
     """Write a file in one move, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8", errors="replace")  # names of files may be no UTF-8
     os.replace(part, path)

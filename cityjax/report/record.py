@@ -1,7 +1,7 @@
 """Reading a run folder, and curves out of its metric lines."""
 
 import json
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,12 @@ import numpy as np
 import yaml
 
 from cityjax.errors import UserError
+
+# What every line of metrics.jsonl has beside its numbers.
+METRIC_KEYS = {"seed": int, "step": int, "split": str}
+_NAMES = {int: "an integer of at least 0", str: "text", float: "a number"}
+_RESTORE = "restore the file, or run again in another folder"
+_REMAKE = "remove it and give the run's command again to make it anew"
 
 
 class RunFolderError(UserError):
@@ -30,77 +36,133 @@ class RunRecord:
 def load_run(folder: str | Path) -> RunRecord:
     """Read a finished run folder.
 
-    A last metrics line cut off by a kill (no newline at the end) is left out.
     Raises RunFolderError for a missing folder, an unfinished run, or a missing or broken file.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise RunFolderError(f"{folder}: no such run folder")
-    config_text = _read(folder / "config.yaml", "not a run folder")
-    result_text = _read(folder / "result.json", "the run is unfinished")
-    metrics_text = _read(folder / "metrics.jsonl", "the run folder is incomplete")
     return RunRecord(
         folder=folder,
-        config=_parse_config(folder / "config.yaml", config_text),
-        metrics=_parse_metrics(folder / "metrics.jsonl", metrics_text),
-        result=_parse_result(folder / "result.json", result_text),
+        config=_read_config(folder / "config.yaml"),
+        metrics=read_lines(folder / "metrics.jsonl", METRIC_KEYS),
+        result=read_result(folder / "result.json"),
     )
 
 
-def _read(path: Path, when_missing: str) -> str:
+def read_lines(path: Path, keys: Mapping[str, type]) -> list[dict[str, Any]]:
+    """Read a file of JSON lines; a last one that a kill cut off is left out.
+
+    keys: what every line must have, and its type; every other value is a number or null. Raises
+    RunFolderError naming the file and the line.
+    """
+    *whole, rest = _read(path, "the run folder is incomplete").split(b"\n")
+    lines = []
+    for number, text in enumerate([*whole, rest], start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            if number > len(whole):
+                break
+            reason = f"is broken JSON: {getattr(error, 'msg', type(error).__name__)}"
+            raise RunFolderError(f"{path}: line {number} {reason}; {_RESTORE}") from None
+        if not isinstance(line, dict) or not keys.keys() <= line.keys():
+            raise RunFolderError(f"{path}: line {number} lacks {_listed(keys)}; {_RESTORE}")
+        for key, value in line.items():
+            if not (_is(value, keys[key]) if key in keys else _is_optional(value)):
+                allowed = _NAMES[keys[key]] if key in keys else "a number or null"
+                reason = f"{json.dumps(key)}: {json.dumps(value)[:40]} is not {allowed}"
+                raise RunFolderError(f"{path}: line {number}: {reason}; {_RESTORE}")
+        lines.append(line)
+    return lines
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a result.json; RunFolderError names what in it is broken."""
+    content = _read(path, "the run is unfinished")
     try:
-        return path.read_text(encoding="utf-8")
+        result = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "broken JSON"
+        line = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise RunFolderError(f"{path}: {reason}{line}; {_REMAKE}") from None
+    for key in ("experiment", "metrics"):
+        if not isinstance(result, dict) or key not in result:
+            raise RunFolderError(f"{path}: broken, {key!r} is missing; {_REMAKE}")
+    for key, value in result.items():
+        if (fault := _fault(key, value)) is not None:
+            raise RunFolderError(f"{path}: broken, {fault}; {_REMAKE}")
+    return result
+
+
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("experiment", "summary"), str),
+    **dict.fromkeys(("metrics", "baselines", "better", "protocol", "data"), dict),
+    **dict.fromkeys(("versions", "timing", "defaults"), dict),
+    **dict.fromkeys(("seeds", "selected_step"), list),
+    "parameters": int,
+}
+
+
+def _fault(key: str, value: Any) -> str | None:
+    """What keeps an entry of a result from being shown, None where nothing does."""
+    if key in _KINDS and not _is(value, _KINDS[key]):
+        return f"{key!r} is of the wrong type"
+    if key in ("seeds", "selected_step") and not all(_is(item, int) for item in value):
+        return f"{key!r} holds something else than integers"
+    if key == "better" and not all(isinstance(way, str) for way in value.values()):
+        return "'better' holds something else than text"
+    if key == "baselines":
+        for name, row in value.items():
+            if not isinstance(row, dict) or not all(map(_is_optional, row.values())):
+                return f"baseline {name!r} holds something else than numbers"
+    for name, entry in value.items() if key == "metrics" else ():
+        if not isinstance(entry, dict) or "mean" not in entry:
+            return f"metric {name!r} has no mean"
+        values, half = entry.get("per_seed") or [], entry.get("ci95")
+        numbers = [entry["mean"], *(values if isinstance(values, list) else ["no list"])]
+        interval = half is None or (is_number(half) and half >= 0)
+        if not (all(map(_is_optional, numbers)) and interval):
+            return f"metric {name!r} holds something else than numbers"
+    return None
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value of JSON is of a kind; an int counts something, a float is any number."""
+    if kind is int:
+        return type(value) is int and 0 <= value < 2**63
+    return is_number(value) if kind is float else isinstance(value, kind)
+
+
+def _is_optional(value: Any) -> bool:
+    """Whether a value is a number, finite or not, or null; what a metric may be."""
+    return value is None or isinstance(value, float | bool) or is_number(value)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    *first, last = keys
+    return f"{', '.join(first)} or {last}"
+
+
+def _read(path: Path, when_missing: str) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
         raise RunFolderError(f"{path}: missing, {when_missing}") from None
     except OSError as error:
         raise RunFolderError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RunFolderError(f"{path}: not UTF-8 text at byte {error.start}") from None
 
 
-def _parse_config(path: Path, text: str) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
+    content = _read(path, "not a run folder")
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        config = yaml.safe_load(content.decode("utf-8"))
+    except (ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
         raise RunFolderError(f"{path}: broken YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise RunFolderError(f"{path}: broken, expected keys and values")
     return config
-
-
-def _parse_metrics(path: Path, text: str) -> list[dict[str, Any]]:
-    *whole, rest = text.split("\n")
-    lines = []
-    for number, line in enumerate([*whole, rest], start=1):
-        try:
-            values = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError as error:
-            if number == len(whole) + 1:
-                break
-            raise RunFolderError(f"{path}: line {number} is broken JSON: {error.msg}") from None
-        if values is None:
-            continue
-        if not isinstance(values, dict) or not {"seed", "step", "split"} <= values.keys():
-            raise RunFolderError(f"{path}: line {number} lacks seed, step or split")
-        lines.append(values)
-    return lines
-
-
-def _parse_result(path: Path, text: str) -> dict[str, Any]:
-    try:
-        result = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{path}: broken JSON at line {error.lineno}: {error.msg}") from None
-    for key, kind in {"experiment": str, "metrics": dict}.items():
-        if not isinstance(result, dict) or not isinstance(result.get(key), kind):
-            raise RunFolderError(f"{path}: broken, {key!r} is missing or of the wrong type")
-    for key in ("baselines", "better", "protocol", "data", "versions", "timing"):
-        if not isinstance(result.get(key, {}), dict):
-            raise RunFolderError(f"{path}: broken, {key!r} is of the wrong type")
-    for key, entry in result["metrics"].items():
-        if not isinstance(entry, dict) or "mean" not in entry:
-            raise RunFolderError(f"{path}: broken, metric {key!r} has no mean")
-    return result
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -117,7 +179,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def is_number(value: Any) -> bool:
     """True for a finite int or float, False for None, NaN, booleans and anything else."""
     is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
+    return is_real and abs(value) <= sys.float_info.max
 
 
 def metric_names(lines: Iterable[Mapping[str, Any]], splits: Iterable[str]) -> list[str]:

@@ -65,14 +65,16 @@ def format_value(key: str, mean: float | None, ci95: float | None = None) -> str
     """
     if mean is None:
         return "–"
-    if not math.isfinite(mean):
-        return "not finite"
     percent = is_fraction(key)
     unit = " %" if percent else ""
     scale = 100.0 if percent else 1.0
+    if not math.isfinite(mean * scale):
+        return "not finite"
     # Floating point makes 0.57 * 100 not quite 57: twelve digits are more than a metric has.
     value = float(f"{mean * scale:.12g}")
-    half = float(f"{ci95 * scale:.12g}") if is_number(ci95) and ci95 is not None else None
+    half = None
+    if ci95 is not None and math.isfinite(ci95 * scale):
+        half = float(f"{ci95 * scale:.12g}")
     decimals = _decimals(value, half, percent)
     if decimals > 6:
         interval = "" if half is None else f" ± {half:.2g}"
@@ -186,6 +188,19 @@ def seeds_text(result: Mapping[str, Any]) -> str:
     return f"{count} seeds, mean ± 95 % interval" if count > 1 else "1 seed"
 
 
+def judged_text(result: Mapping[str, Any]) -> str:
+    """Which states were judged: "judged at step 9,000", or one step for each seed.
+
+    A run scored before its end says how far it is: "; unfinished: seed 0 is at step 120 of 500".
+    """
+    steps = [f"{step:,}" for step in result.get("selected_step", [])]
+    if len(set(steps)) == 1:
+        text = f"judged at step {steps[0]}"
+    else:
+        text = f"judged at steps {', '.join(steps)}" if steps else ""
+    return f"{text}; unfinished: {result['unfinished']}" if "unfinished" in result else text
+
+
 def protocol_text(result: Mapping[str, Any]) -> str:
     """The protocol in one line: "split: 54000/6000/10000; selection: validation error"."""
     return "; ".join(f"{key}: {value}" for key, value in result.get("protocol", {}).items())
@@ -237,7 +252,8 @@ def result_table(result: Mapping[str, Any]) -> Table:
     """
     keys, better, name = list(result["metrics"]), result.get("better", {}), result["experiment"]
     rows = result_rows({name: result}, result.get("baselines", {}), keys, better)
-    title, caption = f"{name}: {seeds_text(result)}", protocol_text(result)
+    title = f"{name}: {seeds_text(result)}"
+    caption = "\n".join(filter(None, [protocol_text(result), judged_text(result)]))
     headings = [heading(key, better) for key in keys]
     if len(keys) <= 3:
         named = [([label], cells) for label, cells in rows]
