@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cityjax import checkpoint
 from cityjax.config import RunConfig, difference
 from cityjax.errors import UserError
 from cityjax.overrides import load_config, save_config
@@ -122,12 +121,6 @@ def cut(folder: Path, seed: int, step: int) -> list[dict[str, Any]]:
 def checkpoints(folder: Path, seed: int, kind: str) -> Path:
     """Return the folder of a seed's "last" or "best" checkpoint."""
     return folder / "checkpoints" / f"seed={seed}" / kind
-
-
-def selected(folder: Path, seed: int) -> Path:
-    """Return the folder of the checkpoint a seed is judged by: the best, else the last."""
-    best = checkpoints(folder, seed, "best")
-    return best if checkpoint.latest(best) is not None else checkpoints(folder, seed, "last")
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
