@@ -47,8 +47,7 @@ class Request:
     experiment: its name (the file's stem); None asks for the list. source: what `save_config`
     keeps: the name, or the absolute path of an experiment given as a file. configs: one, or the
     points of a sweep, the last key varying fastest; none where help is asked for. overrides: for
-    each of them the `key=value` arguments that make it, without the special keys. swept: the keys
-    that vary.
+    each of them the `key=value` arguments that make it, without the special keys.
     """
 
     experiment: str | None = None
@@ -56,7 +55,6 @@ class Request:
     module: ModuleType | None = None
     configs: tuple[RunConfig, ...] = ()
     overrides: tuple[tuple[str, ...], ...] = ()
-    swept: tuple[str, ...] = ()
     evaluate_only: bool = False
     help: bool = False
 
@@ -122,7 +120,6 @@ def resolve(arguments: Sequence[str]) -> Request:
             for run in runs
         ),
         overrides=tuple(tuple(f"{point.key}={point.text}" for point in run) for run in runs),
-        swept=tuple(key for key, values in points.items() if len(values) > 1),
         evaluate_only=evaluate_only,
     )
 

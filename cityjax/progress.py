@@ -3,7 +3,11 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
+
+from rich import progress as bars
+from rich.console import Console
+from rich.text import Text
 
 # Between two plain lines of training; evaluations always get theirs.
 _SECONDS_BETWEEN_LINES = 10.0
@@ -80,46 +84,55 @@ class Plain(Off):
 class Live(Off):
     """One line that changes: bar, step, speed, time left, and the newest metrics."""
 
-    def __init__(self) -> None:  # noqa: D107
-        from rich.console import Console
-
-        self._console = Console(highlight=False)
-        self._progress: Any = None
-        self._task: Any = None
+    def __init__(self, console: Console | None = None) -> None:
+        """Write to `console`, by default standard output."""
+        self._console = console or Console(highlight=False)
+        self._progress: bars.Progress | None = None
+        self._task = bars.TaskID(0)
         self._shown: dict[str, str] = {}
 
     def note(self, text: str) -> None:  # noqa: D102
         self._console.print(text, markup=False)
 
     def start(self, seed: int, step: int, steps: int) -> None:  # noqa: D102
-        from rich import progress
-
         self.close()
         self._shown = {}
-        self._progress = progress.Progress(
-            progress.TextColumn("seed {task.fields[seed]}"),
-            progress.BarColumn(bar_width=12),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(compact=True),
-            progress.TextColumn("{task.fields[values]}"),
+        self._progress = bars.Progress(
+            bars.TextColumn("seed {task.fields[seed]}"),
+            bars.BarColumn(bar_width=10),
+            bars.MofNCompleteColumn(),
+            _Speed(),
+            bars.TimeRemainingColumn(compact=True),
+            bars.TextColumn("{task.fields[values]}"),
             console=self._console,
         )
         self._task = self._progress.add_task("", total=steps, completed=step, seed=seed, values="")
         self._progress.start()
 
     def advance(self, step: int) -> None:  # noqa: D102
-        self._progress.update(self._task, completed=step)
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
 
     def line(self, step: int, split: str, values: Mapping[str, float]) -> None:  # noqa: D102
-        # The first metric of each split fits beside the bar of an 80 column terminal.
-        self._shown[split] = format_values(dict(list(values.items())[:1]))
-        text = "  ".join(f"[bold]{name}[/] {shown}" for name, shown in self._shown.items())
         if self._progress is None or split == "test":
             self.note(f"  {step:>7} {split:<10}  {format_values(values)}")
-        else:
-            self._progress.update(self._task, completed=step, values=text)
+            return
+        first = format_values(dict(list(values.items())[:1]))
+        self._shown[split] = f"[bold]{split}[/] {first}"
+        # 80 columns have room for one metric: that of validation as soon as there is one.
+        known = [self._shown[name] for name in ("validation", "train") if name in self._shown]
+        text = "  ".join(known if self._console.width >= 110 else known[:1])
+        self._progress.update(self._task, completed=step, values=text)
 
     def close(self) -> None:  # noqa: D102
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+class _Speed(bars.ProgressColumn):
+    """Steps per second over the last half minute, evaluations and checkpoints included."""
+
+    def render(self, task: bars.Task) -> Text:
+        speed = task.speed
+        return Text("" if speed is None else f"{speed:.{1 if speed < 10 else 0}f} steps/s")

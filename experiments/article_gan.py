@@ -1,6 +1,7 @@
 """The article's listing 4.4, repaired: noise 100 -> 128 -> 784 against 784 -> 128 -> 1.
 
 Run: python -m cityjax.run experiment=article_gan
+Expect: a Fréchet distance of 595, a digit score of 1.03 and no digit, in a quarter of a minute.
 
 As printed the generator is one linear map; a sigmoid comes before a loss that applies it again; the
 labels are swapped, so that the discriminator learns to call fakes real; no real image is ever shown

@@ -81,6 +81,11 @@ def test_every_module_has_a_place_in_the_order():
     assert modules == set(RANK)
 
 
+def test_the_order_is_the_one_written_down():
+    (written,) = (ROOT / "docs" / "adr" / "005-layers.md").read_text().split("```")[1::2]
+    assert written == ORDER
+
+
 def test_imports_point_one_way():
     assert violations({m: names for m, names in IMPORTS.items() if layer(m) != "__init__"}) == []
 

@@ -121,7 +121,7 @@ def test_defaults_are_those_of_the_experiment():
     assert (request.experiment, request.source) == ("tiny", "tiny")
     assert request.module is not None and type(config) is request.module.Config
     assert config == request.module.Config() and config.steps == 20
-    assert request.overrides == ((),) and request.swept == () and not request.evaluate_only
+    assert request.overrides == ((),) and not request.evaluate_only
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,6 @@ def test_a_sweep_is_the_product_with_the_last_key_fastest():
     values = [(config.learning_rate, config.seed) for config in request.configs]
     assert values == [(0.001, 0), (0.001, 1), (0.001, 2), (0.01, 0), (0.01, 1), (0.01, 2)]
     assert request.overrides[5] == ("learning_rate=0.01", "seed=2")
-    assert request.swept == ("learning_rate", "seed")
 
 
 def test_each_point_of_a_sweep_given_alone_gives_the_same_configuration():

@@ -416,7 +416,6 @@ DRAWINGS = {
     "forecast": draw_forecast,
     "error_by_horizon": lambda: figures.error_by_horizon(
         {"rnn": [140, 160], "last value": [586, 1000]}, "MAE, vehicles/h"),
-    "snapshot_strip": lambda: figures.snapshot_strip(list(enumerate(IMAGES))),
 }  # fmt: skip
 
 
@@ -484,11 +483,7 @@ def test_numeric_times_are_drawn_whole():
     assert len(figure.axes[0].get_lines()[0].get_xdata()) == 500
 
 
-def test_a_strip_keeps_both_ends():
-    figure = figures.snapshot_strip([(step, IMAGES[0]) for step in range(0, 20_000, 1000)])
-    titles = [axes.get_title() for axes in figure.axes]
-    assert len(titles) == 8
-    assert (titles[0], titles[-1]) == ("step 0", "step 19,000")
+def test_a_choice_of_snapshots_keeps_both_ends():
     assert figures.evenly(5, 3) == [0, 2, 4]
     assert figures.evenly(2, 8) == [0, 1]
 

@@ -286,7 +286,7 @@ def test_sweep_runs_every_point_and_shows_one_table(capsys, tmp_path):
         (["experiment=mlp_mnist", "batch_size=16,70000"], ["batch_size=70000", "55000"]),
         (["experiment=mlp_mnist", "batch_size=16,12", "parallel=pmap"], ["=12", "8 local devices"]),
         (["experiment=mlp_mnist", "optimizer=adam,adamm"], ["adamm", "did you mean adam?"]),
-        (["experiment=./mine.py", "seed=0,1"], ["mine.py, line 15: ValueError: unlucky"]),
+        (["experiment=./mine.py", "seed=0,1"], ["mine.py, line 16: ValueError: unlucky"]),
         ([*SWEEP, "resume=must"], ["resume=must needs workdir=FOLDER"]),
         ([*SWEEP, "resume=must", "workdir=new"], ["workdir=new holds no sweep"]),
         ([*SWEEP, "workdir=mine.py"], ["workdir=mine.py is a file"]),

@@ -145,13 +145,6 @@ def test_calendar_one_hot_marks_hour_and_day():
     np.testing.assert_array_equal(np.flatnonzero(row), [5, 24 + 2])
 
 
-def test_calendar_waves_by_hand():
-    found = windows.calendar_waves(np.array([96, 96 + 6, 96 + 12 + 24]))
-    day = 2 * np.pi / 7
-    expected = [[0, 1, 0, 1], [1, 0, 0, 1], [0, -1, np.sin(day), np.cos(day)]]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
 def test_lagged_looks_back_and_ahead():
     values = np.array([1.0, 2.0, 3.0])
     np.testing.assert_array_equal(windows.lagged(values, 0), values)

@@ -99,14 +99,6 @@ def calendar_one_hot(hours: np.ndarray) -> np.ndarray:
     return np.concatenate([np.eye(24)[week % 24], np.eye(7)[week // 24]], axis=1).astype(np.float32)
 
 
-def calendar_waves(hours: np.ndarray) -> np.ndarray:
-    """Return sin and cos of the hour of day, then of the day of week, as float32 [T, 4]."""
-    week = hour_of_week(hours)
-    angles = 2 * np.pi * np.stack([week % 24 / 24, week // 24 / 7], axis=1)
-    waves = np.stack([np.sin(angles), np.cos(angles)], axis=2)
-    return waves.reshape(len(week), 4).astype(np.float32)
-
-
 def lagged(values: np.ndarray, steps: int) -> np.ndarray:
     """Return values[t - steps] at every t; before the series there is zero (False for a mask).
 

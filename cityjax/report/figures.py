@@ -276,17 +276,3 @@ def error_by_horizon(errors: Mapping[str, Sequence[float]], unit: str) -> Figure
 def evenly(count: int, limit: int) -> list[int]:
     """At most `limit` indices below `count`, evenly spread with both ends: (5, 3) is [0, 2, 4]."""
     return sorted(set(np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()))
-
-
-def snapshot_strip(snapshots: Sequence[tuple[int, np.ndarray]]) -> Figure:
-    """(step, image [H, W] in 0..1) pairs side by side as they were drawn, eight at most."""
-    if not snapshots:
-        return message("No snapshots yet")
-    chosen = [snapshots[index] for index in evenly(len(snapshots), STRIP)]
-    height, width = np.shape(chosen[0][1])
-    figure = new_figure(1.7 * len(chosen), 1.7 * height / width + 0.3)
-    for axes, (step, image) in zip(
-        figure.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True
-    ):
-        _tile(axes, image, f"step {step:,}")
-    return figure

@@ -1,0 +1,42 @@
+"""docs/results says what the code does today: its configurations, its protocol, its page."""
+
+import json
+import re
+
+import pytest
+
+from benchmarks.results import DOCS, ROWS, command, page
+from cityjax.overrides import resolve
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_is_what_its_command_gives_today(name):
+    saved = json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8"))
+    request = resolve(ROWS[name].arguments)
+    (config,) = request.configs
+    assert saved["command"] == command(ROWS[name])
+    assert saved["experiment"] == request.experiment
+    assert saved["config_hash"] == config.hash()
+    assert saved["seeds"] == list(range(config.seed, config.seed + config.seeds))
+    assert {len(entry["per_seed"]) for entry in saved["metrics"].values()} == {config.seeds}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_was_selected_and_measured_as_today(name):
+    saved = json.loads((DOCS / f"{name}.json").read_text(encoding="utf-8"))
+    request = resolve(ROWS[name].arguments)
+    experiment = request.module.build(request.configs[0])
+    protocol = saved["protocol"]
+    if experiment.select is None:
+        assert protocol["selection"].startswith("last step")
+    else:
+        assert re.match(r"best ([^\s,]+)", protocol["selection"])[1] == experiment.select
+    assert protocol == {"selection": protocol["selection"], **experiment.protocol}
+    assert saved["data"] == dict(experiment.data)
+    measured = {*experiment.metrics, *experiment.better}
+    assert {key.removeprefix("test/") for key in saved["metrics"]} - {"loss"} <= measured
+
+
+def test_every_file_belongs_to_a_row_and_the_page_shows_them_all():
+    assert {path.stem for path in DOCS.glob("*.json")} == set(ROWS)
+    assert (DOCS / "README.md").read_text(encoding="utf-8") == page()
