@@ -33,4 +33,8 @@ class Config(RunConfig):
 
 def build(config: Config) -> Experiment:
     model = MLP(config.hidden_sizes, CLASSES, config.activation, config.dropout)
-    return classify_digits(model, config.make_optimizer(), batch_size=config.batch_size)
+    optimizer = config.make_optimizer()
+    # On validation, five seeds: 1.41 % error where the loss is least, 1.20 % at the last step.
+    return classify_digits(
+        model, optimizer, batch_size=config.batch_size, select="validation/error"
+    )
