@@ -5,6 +5,7 @@ split over the local devices, under pmap. The state is never replicated by hand:
 and comes out whole.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,6 +38,24 @@ def choose(parallel: str, batch_size: int) -> str:
     if parallel == "auto":
         return "pmap" if devices > 1 and batch_size % devices == 0 else "jit"
     return parallel
+
+
+def check_memory(state: State) -> None:
+    """Raise UserError where the state, of these shapes, is larger than a device's memory.
+
+    Asked to initialise it, XLA would hang on a CPU and end in a traceback elsewhere.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "dtype")]
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit is None and hasattr(os, "sysconf"):
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if limit is not None and needed > limit:
+        raise UserError(
+            f"parameters and optimiser state take {needed / 2**30:,.1f} GB, and "
+            f"{device.device_kind} has {limit / 2**30:,.1f} GB: take smaller layers"
+        )
 
 
 def choose_chunk(learner: Learner, source: Source, state: State) -> int:

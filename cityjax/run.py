@@ -213,6 +213,7 @@ def _prepare(
     assert module is not None
     experiment = registry.build(module, config)
     like = train.abstract_state(experiment)
+    parallel.check_memory(like)
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)
     if chunk == "auto":

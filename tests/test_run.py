@@ -97,6 +97,7 @@ def altered_mnist(tmp_path, change):
         (["experiment=mlp_mnist", "latent_size=3"], ["latent_size", "mlp_mnist"]),
         (["experiment=mlp_mnist", "warmup_steps=11", "steps=10"], ["warmup_steps=11", "10"]),
         (["experiment=mlp_mnist", "batch_size=12", "parallel=pmap"], ["12", "8 local devices"]),
+        (["experiment=mlp_mnist", "hidden_sizes=[2000000,2000000]"], ["GB", "smaller layers"]),
         (["experiment=mlp_mnist", "learning_rate=1e-3,1e-2"], ["-m"]),
         (["experiment=./missing.py"], ["missing.py"]),
         (["config=missing.yaml"], ["missing.yaml"]),
