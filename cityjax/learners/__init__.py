@@ -1,5 +1,6 @@
-"""Learners: supervised and adversarial training, and transformations of learners."""
+"""Learners: supervised, adversarial and closed-form training, and transformations of learners."""
 
 from cityjax.learners.adversarial import adversarial as adversarial
+from cityjax.learners.closed_form import closed_form as closed_form
 from cityjax.learners.moving_average import moving_average as moving_average
 from cityjax.learners.supervised import supervised as supervised

@@ -1,0 +1,159 @@
+"""Windows of a series for forecasting: arrays on the device, batches gathered by index.
+
+A forecast has an origin t, the last step whose values are known: history is t - T + 1 .. t,
+targets are t + 1 .. t + H. The windowed data set is never stored: the series is, once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cityjax.data import windows
+from cityjax.data.dataset import Protocol, bounds
+from cityjax.data.files import DataError
+from cityjax.data.series import Series
+from cityjax.data.sources import Batch, Batches, Source, in_order, shuffled
+
+
+def clock(time: np.ndarray, step: int) -> np.ndarray:
+    """Return the step of the day, the day of the week (Monday 0) and of the year: int32 [T, 3]."""
+    seconds = time.astype("datetime64[s]").astype(np.int64)
+    days = seconds // 86_400
+    year = (time.astype("datetime64[D]") - time.astype("datetime64[Y]")).astype(np.int64)
+    return np.stack([seconds % 86_400 // step, (days + 3) % 7, year], axis=1).astype(np.int32)
+
+
+def arrays(
+    series: Series, *, train_stop: int, profiles: Sequence[np.ndarray] = ()
+) -> dict[str, np.ndarray]:
+    """Return what windows are gathered from, one row a step [T, ...].
+
+    values [T, N] in the series' unit, 0 where missing; observed [T, N]; clock [T, 3]; past
+    [T, N, P] and known [T, N, K], covariates as z-scores of the steps before `train_stop`, 0 where
+    missing; profile [T, N, R], forecasts in the series' unit of each step that use nothing later
+    than a horizon before it (a typical day, the value a year ago).
+    """
+    observed = series.observed
+    shape = series.values.shape
+    return {
+        "values": np.where(observed, series.values, 0).astype(np.float32),
+        "observed": observed,
+        "clock": clock(series.time, series.step),
+        "past": _stack([_z_scores(a, train_stop) for a in series.past.values()], shape),
+        "known": _stack([_z_scores(a, train_stop) for a in series.known.values()], shape),
+        "profile": _stack(profiles, shape),
+    }
+
+
+def _z_scores(array: np.ndarray, stop: int) -> np.ndarray:
+    """Scale a covariate by its training part; one never observed there says nothing: all zero."""
+    part = array[:stop][np.isfinite(array[:stop])]
+    if not len(part):
+        return np.zeros_like(array)
+    std = part.std()
+    return np.nan_to_num((array - part.mean()) / (std if std > 0 else 1.0))
+
+
+def _stack(columns: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    if not len(columns):
+        return np.zeros((*shape, 0), np.float32)
+    wide = [np.broadcast_to(c[:, None] if c.ndim == 1 else c, shape) for c in columns]
+    return np.stack(wide, axis=2).astype(np.float32)
+
+
+def origins(
+    series: Series, protocol: Protocol, *, history: int, horizon: int
+) -> dict[str, np.ndarray]:
+    """Return the origins of each part's windows, those without any observed target left out.
+
+    Raises DataError where a part has no window.
+    """
+    parts = {}
+    for split, (start, stop) in bounds(series, protocol).items():
+        first = (
+            start + history - 1 if protocol.inside else start - (1 if protocol.whole else horizon)
+        )
+        last = stop - horizon if protocol.whole else stop - 1
+        found = np.arange(max(first, history - 1), last)
+        # Rows whose targets hold a value, by running sums over the rows of the part.
+        seen = np.zeros(len(series.values) + 1, np.int64)
+        seen[1:] = np.cumsum(series.observed.any(axis=1))
+        low, high = np.maximum(found + 1, start), np.minimum(found + 1 + horizon, stop)
+        found = found[seen[high] > seen[low]]
+        if split == "test" and protocol.drop_last:
+            found = found[: len(found) // protocol.drop_last * protocol.drop_last]
+        if not len(found):
+            raise DataError(
+                f"the {split} part, steps {start} to {stop}, has no window of history={history} "
+                f"and horizon={horizon}: take shorter ones"
+            )
+        parts[split] = found
+    return parts
+
+
+def window_batch(
+    data: Mapping[str, Any], at: jax.Array, part: jax.Array, *, history: int, horizon: int
+) -> Batch:
+    """Gather the windows of some origins; traceable.
+
+    at: origins [B]; part: (start, stop), the rows whose values may be targets. The batch:
+      inputs: history [B, T, N, 1 + P] (channel 0 in the series' unit, 0 where missing), observed
+        [B, T, N], and over history and horizon: clock [B, T + H, 3], known [B, T + H, N, K],
+        profile [B, T + H, N, R];
+      targets [B, H, N] in the series' unit; mask [B, H, N].
+    """
+    past, ahead = range(1 - history, 1), range(1, horizon + 1)
+    both = range(1 - history, horizon + 1)
+
+    def rows(name: str, offsets: range) -> jax.Array:
+        return windows.gather(data[name], at, offsets)
+
+    values = rows("values", past)[..., None]
+    steps = at[:, None] + jnp.arange(1, horizon + 1)[None]
+    inside = (steps >= part[0]) & (steps < part[1])
+    inputs = {
+        "history": jnp.concatenate([values, rows("past", past)], axis=-1),
+        "observed": rows("observed", past),
+        **{name: rows(name, both) for name in ("clock", "known", "profile")},
+    }
+    mask = rows("observed", ahead) & inside[..., None]
+    return {"inputs": inputs, "targets": rows("values", ahead), "mask": mask}
+
+
+def sources(
+    data: Mapping[str, Any],
+    parts: Mapping[str, np.ndarray],
+    rows: Mapping[str, tuple[int, int]],
+    *,
+    history: int,
+    horizon: int,
+    batch_size: int,
+    evaluation_batch_size: int = 64,
+) -> tuple[Source, dict[str, Batches]]:
+    """Return the shuffled training source, and validation and test in order.
+
+    data: of `arrays`, put on the device once for all of them; parts: of `origins`; rows: of
+    `dataset.bounds`.
+    """
+    data = {name: jnp.asarray(array) for name, array in data.items()}
+
+    def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Batch:
+        del key
+        return window_batch(
+            held, held["origins"][indices], held["part"], history=history, horizon=horizon
+        )
+
+    def held(split: str) -> dict[str, Any]:
+        part = np.asarray(rows[split], np.int32)
+        return {**data, "origins": parts[split].astype(np.int32), "part": part}
+
+    sizes = {split: len(found) for split, found in parts.items()}
+    train = shuffled(held("train"), batch_size, size=sizes["train"], gather=gather)
+    evaluation = {
+        split: in_order(held(split), evaluation_batch_size, size=sizes[split], gather=gather)
+        for split in ("validation", "test")
+    }
+    return train, evaluation

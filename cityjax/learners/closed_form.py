@@ -1,0 +1,183 @@
+"""The learner of what has a closed form: ridge regression from sums over one pass of the data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cityjax.learner import Batch, Learner, State, Sums, new_state
+from cityjax.learners.supervised import sum_over
+from cityjax.metrics import Metric, masked_difference, masked_sum
+from cityjax.models.ridge import Regression
+
+
+class Moments(NamedTuple):
+    """Second moments of a part: gram [L, G, F, F], moment [L, G, F, H], square [G, H].
+
+    G: the sensors with weights of their own, or 1. L: H where each lead has its own rows (targets
+    are missing), else 1.
+    """
+
+    gram: jax.Array
+    moment: jax.Array
+    square: jax.Array
+
+
+def closed_form(
+    regression: Regression,
+    *,
+    steps: int,
+    penalties: Sequence[float],
+    per_sensor: bool = False,
+    complete: bool = True,
+    refit: bool = False,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Learner:
+    """Make a learner that solves a ridge regression after one pass of `steps` batches.
+
+    Each step adds second moments of a batch, of train or of validation as `batch["validation"]` [B]
+    says; the last one solves. Features are centred and scaled by train; a penalty is a share of
+    the number of rows, and the one of each lead has the least squared error on validation, which
+    is a quadratic form of the moments: nothing is read twice. per_sensor: weights for each sensor,
+    else one set for all. complete: no target is missing, so that all leads share their rows.
+    refit: solve again, at the chosen penalties, on train and validation together.
+
+    The moments are kept in the state (extra), so that a forecast can go on learning.
+    """
+    metrics = metrics or {}
+    strengths = jnp.asarray(penalties, jnp.float32)
+
+    def shapes(batch: Batch) -> tuple[int, int, int, int]:
+        _, horizon, sensors = batch["targets"].shape
+        size = jax.eval_shape(regression.features, batch["inputs"]).shape[-1]
+        return (1 if complete else horizon), (sensors if per_sensor else 1), size, horizon
+
+    def init(key: jax.Array, batch: Batch) -> State:
+        leads, groups, size, horizon = shapes(batch)
+        state = new_state(key, {"weights": jnp.zeros((groups, size, horizon))}, {}, {})
+
+        def empty() -> Moments:
+            return Moments(
+                jnp.zeros((leads, groups, size, size)),
+                jnp.zeros((leads, groups, size, horizon // leads)),
+                jnp.zeros((groups, horizon)),
+            )
+
+        return state.replace(extra={"train": empty(), "validation": empty()})
+
+    def moments(batch: Batch, rows: jax.Array) -> Moments:
+        """Add up a batch; rows [B, H, N] are those that count."""
+        x = regression.features(batch["inputs"])
+        y = jnp.where(rows, regression.encode(batch["inputs"], batch["targets"]), 0)
+        y = jnp.moveaxis(y, 1, 2)  # [B, N, H]
+        weight = jnp.moveaxis(rows, 1, 2).astype(x.dtype)
+        if complete:
+            weight = weight.min(axis=-1, keepdims=True)
+            y = y * weight
+        # One sensor a group, or all of them in one: [G, rows, ...].
+        x, y, weight = (
+            jnp.moveaxis(a, 1, 0) if per_sensor else a.reshape(1, -1, a.shape[-1])
+            for a in (x, y, weight)
+        )
+        with jax.default_matmul_precision("highest"):
+            if complete:
+                weighted = x * weight
+                gram = jnp.einsum("grf,grk->gfk", weighted, x)[None]
+                moment = jnp.einsum("grf,grh->gfh", weighted, y)[None]
+            else:
+                gram = jnp.einsum("grf,grk,grl->lgfk", x, x, weight)
+                moment = jnp.einsum("grf,grl->lgf", x, y)[..., None]
+        return Moments(gram, moment, jnp.sum(jnp.square(y), axis=1))
+
+    def step(state: State, batch: Batch, *, axis_name: str | None = None) -> tuple[State, Sums]:
+        mask = jnp.broadcast_to(batch["mask"].astype(bool), batch["targets"].shape)
+        late = batch["validation"].astype(bool)[:, None, None]
+        new = {
+            "train": moments(batch, mask & ~late),
+            "validation": moments(batch, mask & late),
+        }
+        new = sum_over(axis_name, new)
+        held = jax.tree.map(jnp.add, {name: state.extra[name] for name in new}, new)
+        weights = jax.lax.cond(
+            state.step + 1 == steps,
+            lambda: solve(held["train"], held["validation"]),
+            lambda: state.params["weights"],
+        )
+        state = state.replace(
+            step=state.step + 1, params={"weights": weights}, extra={**state.extra, **held}
+        )
+        rows = masked_sum(jnp.ones_like(batch["targets"]), mask)
+        return state, sum_over(axis_name, {"observed_targets": rows})
+
+    def solve(train: Moments, validation: Moments) -> jax.Array:
+        """Return weights [G, F, H], at the penalties that validation prefers."""
+        candidates = ridge(train, strengths[:, None])  # [S, G, F, H]
+        errors = jax.vmap(lambda weights: squared_error(validation, weights))(candidates)
+        best = jnp.argmin(errors.sum(axis=1), axis=0)  # [H]: one penalty for all sensors of a lead
+        if not refit:
+            return jnp.take_along_axis(candidates, best[None, None, None], axis=0)[0]
+        both = jax.tree.map(jnp.add, train, validation)
+        return ridge(both, strengths[best][None])[0]
+
+    def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
+        del key
+        x, weights = regression.features(inputs), state.params["weights"]
+        equation = "bnf,nfh->bhn" if per_sensor else "bnf,fh->bhn"
+        with jax.default_matmul_precision("highest"):
+            outputs = jnp.einsum(equation, x, weights if per_sensor else weights[0])
+        return regression.decode(inputs, outputs)
+
+    def evaluate(state: State, batch: Batch, *, axis_name: str | None = None) -> Sums:
+        outputs = predict(state, batch["inputs"])
+        difference, mask = masked_difference(outputs, batch)
+        sums = {name: metric.accumulate(outputs, batch) for name, metric in metrics.items()}
+        sums["loss"] = masked_sum(jnp.square(difference), mask)
+        return sum_over(axis_name, sums)
+
+    return Learner(init, step, evaluate, predict)
+
+
+def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:
+    """Solve min |y - X w|^2 + penalty n |w|^2 for several penalties: weights [S, G, F, H].
+
+    penalties: [S, H] or [S, 1]. The first feature is the constant, which is not penalised; the
+    others are centred and brought to variance 1 by the moments themselves, where they vary.
+    """
+    gram, moment = sums.gram, sums.moment
+    count = jnp.maximum(gram[..., :1, :1], 1)
+    mean = gram[..., 0, :] / count[..., 0]  # [L, G, F]
+    average = moment[..., 0, :] / count[..., 0]  # [L, G, H / L]
+    centred = gram / count - mean[..., :, None] * mean[..., None, :]
+    variance = jnp.diagonal(centred, axis1=-2, axis2=-1)
+    # What hardly varies (the constant, a covariate of another season) takes no part.
+    varies = variance > 1e-6 * (1 + jnp.square(mean))
+    scale = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
+    values, vectors = jnp.linalg.eigh(centred * scale[..., :, None] * scale[..., None, :])
+    target = (moment / count - mean[..., :, None] * average[..., None, :]) * scale[..., None]
+    with jax.default_matmul_precision("highest"):
+        turned = jnp.swapaxes(vectors, -1, -2) @ target  # [L, G, F, H / L]
+        leads = moment.shape[0]
+
+        def solved(penalty: jax.Array) -> jax.Array:  # [H] or [1]
+            share = penalty.reshape((leads if penalty.size > 1 else 1), 1, 1, -1)
+            slopes = vectors @ (turned / (jnp.maximum(values, 0)[..., None] + share))
+            slopes = slopes * scale[..., None]
+            constant = average - jnp.einsum("lgf,lgfh->lgh", mean, slopes)
+            weights = slopes.at[..., 0, :].set(constant)  # [L, G, F, H / L]
+            return jnp.moveaxis(weights, 0, -2).reshape(*weights.shape[1:3], -1)
+
+        return jax.lax.map(solved, penalties)
+
+
+def squared_error(sums: Moments, weights: jax.Array) -> jax.Array:
+    """Return the squared error [G, H] of weights [G, F, H] on the rows that the sums are of."""
+    leads, horizon = sums.gram.shape[0], weights.shape[-1]
+    with jax.default_matmul_precision("highest"):
+        if leads == 1:
+            quadratic = jnp.einsum("gfh,gfk,gkh->gh", weights, sums.gram[0], weights)
+            linear = jnp.einsum("gfh,gfh->gh", weights, sums.moment[0])
+        else:
+            quadratic = jnp.einsum("gfl,lgfk,gkl->gl", weights, sums.gram, weights)
+            linear = jnp.einsum("gfl,lgf->gl", weights, sums.moment[..., 0])
+    return (quadratic - 2 * linear + sums.square).reshape(-1, horizon)

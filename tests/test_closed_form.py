@@ -1,0 +1,178 @@
+"""Ridge regressions from sums, against a numpy solution of the same rows."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cityjax.learners import closed_form
+from cityjax.metrics import mean_absolute_error
+from cityjax.models.ridge import Regression, autoregression, filled
+
+ROWS, SENSORS, FEATURES, LEADS, TRAIN = 240, 3, 5, 4, 180
+PENALTIES = (1e-4, 0.1, 1.0)
+PLAIN = Regression(
+    lambda inputs: inputs["x"], lambda inputs, values: values, lambda inputs, values: values
+)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(ROWS, SENSORS, FEATURES)).astype(np.float32)
+    x[..., 0], x[..., 2] = 1, x[..., 2] + 3
+    weights = generator.normal(size=(SENSORS, FEATURES, LEADS))
+    noise = generator.normal(size=(ROWS, LEADS, SENSORS))
+    y = (np.einsum("bnf,nfh->bhn", x, weights) + noise).astype(np.float32)
+    return x, y, generator.random(y.shape) > 0.3
+
+
+def batches(x, y, mask, size=60):
+    for start in range(0, ROWS, size):
+        part = slice(start, start + size)
+        late = np.arange(start, start + size) >= TRAIN
+        yield {
+            "inputs": {"x": x[part]},
+            "targets": y[part],
+            "mask": mask[part],
+            "validation": late,
+        }
+
+
+def trained(learner, x, y, mask):
+    state = None
+    step = jax.jit(learner.step)
+    for batch in batches(x, y, mask):
+        state = learner.init(jax.random.key(0), batch) if state is None else state
+        state, _ = step(state, batch)
+    return state
+
+
+def solution(x, y, penalty):
+    """Ridge on standardised columns, the constant apart: x [R, F], y [R]."""
+    mean, std = x[:, 1:].mean(axis=0), x[:, 1:].std(axis=0)
+    z = (x[:, 1:] - mean) / std
+    gram = z.T @ z / len(z) + penalty * np.eye(z.shape[1])
+    slopes = np.linalg.solve(gram, z.T @ (y - y.mean()) / len(z)) / std
+    return np.concatenate([[y.mean() - mean @ slopes], slopes])
+
+
+def expected(x, y, mask, *, per_sensor, refit):
+    """Weights [G, F, H], each lead's penalty the one with the least squared error on validation."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    groups = [[n] for n in range(SENSORS)] if per_sensor else [list(range(SENSORS))]
+    weights = np.zeros((len(groups), FEATURES, LEADS))
+
+    def picked(lead, group, part):
+        held = [(x[part, n][mask[part, lead, n]], y[part, lead, n][mask[part, lead, n]])
+                for n in group]  # fmt: skip
+        return tuple(np.concatenate(column) for column in zip(*held, strict=True))
+
+    early, late, both = slice(TRAIN), slice(TRAIN, None), slice(None)
+    for lead in range(LEADS):
+        losses = np.zeros(len(PENALTIES))
+        for group in groups:
+            for place, penalty in enumerate(PENALTIES):
+                found = solution(*picked(lead, group, early), penalty)
+                inputs, targets = picked(lead, group, late)
+                losses[place] += np.sum((inputs @ found - targets) ** 2)
+        best = PENALTIES[int(np.argmin(losses))]
+        for number, group in enumerate(groups):
+            part = both if refit else early
+            weights[number, :, lead] = solution(*picked(lead, group, part), best)
+    return weights
+
+
+@pytest.mark.parametrize("per_sensor", [True, False])
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("refit", [True, False])
+def test_weights_equal_a_direct_solution(rows, per_sensor, complete, refit):
+    x, y, mask = rows
+    mask = np.ones_like(mask) if complete else mask
+    hidden = np.where(mask, y, np.nan)  # what is masked may be anything
+    learner = closed_form(
+        PLAIN,
+        steps=4,
+        penalties=PENALTIES,
+        per_sensor=per_sensor,
+        complete=complete,
+        refit=refit,
+    )
+    state = trained(learner, x, hidden, mask)
+    wanted = expected(x, y, mask, per_sensor=per_sensor, refit=refit)
+    np.testing.assert_allclose(state.params["weights"], wanted, atol=5e-5)
+    outputs = learner.predict(state, {"x": x[:2]})
+    wide = np.broadcast_to(wanted, (SENSORS, FEATURES, LEADS))
+    np.testing.assert_allclose(outputs, np.einsum("bnf,nfh->bhn", x[:2], wide), atol=5e-4)
+
+
+def test_nothing_is_solved_before_the_pass_is_over(rows):
+    x, y, mask = rows
+    learner = closed_form(PLAIN, steps=5, penalties=PENALTIES)
+    assert not np.any(trained(learner, x, y, mask).params["weights"])
+
+
+def test_devices_add_up_to_the_whole_batch(rows):
+    x, y, mask = rows
+    measured = {"mae": mean_absolute_error()}
+    learner = closed_form(PLAIN, steps=1, penalties=PENALTIES, complete=False, metrics=measured)
+    (batch,) = batches(x, y, mask, size=ROWS)
+    state = learner.init(jax.random.key(0), batch)
+    whole, _ = jax.jit(learner.step)(state, batch)
+    shares = jax.tree.map(lambda leaf: jnp.reshape(leaf, (4, -1, *leaf.shape[1:])), batch)
+    split, _ = jax.vmap(
+        lambda share: learner.step(state, share, axis_name="batch"), axis_name="batch"
+    )(shares)
+    np.testing.assert_allclose(
+        split.params["weights"][0], whole.params["weights"], rtol=1e-4, atol=1e-5
+    )
+    sums = learner.evaluate(whole, batch)
+    error = np.abs(learner.predict(whole, batch["inputs"]) - y)[mask]
+    assert float(sums["mae"][0] / sums["mae"][1]) == pytest.approx(error.mean(), rel=1e-5)
+
+
+def test_missing_history_is_filled_by_the_last_value_and_never_read():
+    values = jnp.array([[[1.0, 9.0], [2.0, 9.0], [3.0, 4.0]]])
+    observed = jnp.array([[[True, False], [False, False], [True, True]]])
+    np.testing.assert_array_equal(filled(values, observed)[0], [[1, 0], [1, 0], [3, 4]])
+
+
+def test_autoregression_is_of_differences_and_comes_back():
+    generator = np.random.default_rng(1)
+    inputs = {
+        "history": generator.normal(size=(2, 4, 3, 2)).astype(np.float32),
+        "observed": generator.random((2, 4, 3)) > 0.3,
+        "known": generator.normal(size=(2, 6, 3, 1)).astype(np.float32),
+        "profile": generator.normal(size=(2, 6, 3, 1)).astype(np.float32),
+    }
+    adjacency = np.array([[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
+    regression = autoregression(
+        np.full(3, 2.0), np.full(3, 0.5), horizon=2, supports=[adjacency], flags=True
+    )
+    features = regression.features(inputs)
+    # 1, last, 3 differences, 4 flags, 3 of the neighbours, 3 profiles, 1 covariate, 2 known.
+    assert features.shape == (2, 3, 18)
+    np.testing.assert_array_equal(features[..., 0], 1)
+    values = generator.normal(size=(2, 2, 3)).astype(np.float32)
+    back = regression.decode(inputs, regression.encode(inputs, values))
+    np.testing.assert_allclose(back, values, atol=1e-6)
+    hidden = {
+        **inputs,
+        "history": np.where(
+            np.arange(2) == 0,
+            np.where(inputs["observed"][..., None], inputs["history"], 1e9),
+            inputs["history"],
+        ).astype(np.float32),
+    }
+    np.testing.assert_array_equal(regression.features(hidden), features)
+    # Sensors in another order, the graph along with them.
+    order = np.array([2, 0, 1])
+    moved = {name: array[:, :, order] for name, array in inputs.items()}
+    again = autoregression(
+        np.full(3, 2.0),
+        np.full(3, 0.5),
+        horizon=2,
+        supports=[adjacency[np.ix_(order, order)]],
+        flags=True,
+    )
+    np.testing.assert_allclose(again.features(moved), features[:, order], atol=1e-6)

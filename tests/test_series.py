@@ -1,0 +1,161 @@
+"""A city's series, its split into parts, and windows over all its sensors."""
+
+import jax
+import numpy as np
+import pytest
+
+from cityjax.data import forecast
+from cityjax.data.dataset import Protocol, bounds
+from cityjax.data.files import DataError
+from cityjax.data.series import Series, checked, regular
+
+NOON = np.datetime64("2024-02-28T12:00:00")
+
+
+def series(values, *, step=3600, **more):
+    values = np.asarray(values, np.float32)
+    time = NOON + np.arange(len(values)) * np.timedelta64(step, "s")
+    names = tuple(f"s{number}" for number in range(values.shape[1]))
+    return Series(values, time, step, names, "mph", **more)
+
+
+def test_a_checked_series_has_its_types_and_keeps_its_holes():
+    found = checked(
+        series([[1, np.nan], [2, 3]], past={"rain": [0, np.nan]}, known={"off": [0, 1]})
+    )
+    assert found.values.dtype == np.float32 and found.past["rain"].dtype == np.float32
+    np.testing.assert_array_equal(found.observed, [[True, False], [True, True]])
+    assert found.steps_per_day == 24
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"values": np.zeros((3, 0), np.float32)}, r"shape \(3, 0\)"),
+        ({"time": np.array([NOON, NOON + 1])}, "beside 3 steps"),
+        ({"time": np.array([NOON, NOON + 2, NOON + 1])}, "does not increase at row 2"),
+        ({"sensors": ("a", "a")}, "1 names for 2 sensors"),
+        ({"values": np.array([[1, 2], [3, np.inf], [5, 6]])}, "s1 at 2024-02-28T13.* infinite"),
+        ({"values": np.array([[1, np.nan]] * 3)}, "s1 has no value"),
+        ({"known": {"off": np.array([0, np.nan, 1])}}, "off is said to be known"),
+        ({"past": {"rain": np.zeros(2)}}, r"rain has shape \(2,\)"),
+        ({"adjacency": np.eye(3)}, r"\(3, 3\) for 2 sensors"),
+        ({"adjacency": -np.eye(2)}, "negative"),
+        ({"coordinates": np.zeros((2, 3))}, "coordinates have shape"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(change, words):
+    good = series([[1, 2], [3, 4], [5, 6]])
+    with pytest.raises(DataError, match=words):
+        checked(good._replace(**change))
+
+
+def test_a_gap_becomes_missing_rows():
+    whole = series(np.arange(6)[:, None], past={"rain": np.arange(6)}, known={"day": np.arange(6)})
+    keep = [0, 1, 4, 5]
+    holes = checked(
+        whole._replace(
+            values=whole.values[keep],
+            time=whole.time[keep],
+            past={"rain": whole.past["rain"][keep]},
+            known={"day": whole.known["day"][keep]},
+        )
+    )
+    found = regular(holes)
+    np.testing.assert_array_equal(found.values[:, 0], [0, 1, np.nan, np.nan, 4, 5])
+    np.testing.assert_array_equal(found.past["rain"], [0, 1, np.nan, np.nan, 4, 5])
+    np.testing.assert_array_equal(found.known["day"], [0, 1, 1, 1, 4, 5])
+    np.testing.assert_array_equal(found.time, whole.time)
+    assert regular(found) is found
+    crowded = holes._replace(time=NOON + np.array([0, 60, 7200, 10800]).astype("timedelta64[s]"))
+    with pytest.raises(DataError, match="two rows fall into one step"):
+        regular(crowded)
+
+
+def test_parts_are_shares_of_the_observed_rows_or_numbers_of_rows():
+    values = np.arange(20.0)[:, None]
+    values[2:12] = np.nan
+    shares = bounds(series(values), Protocol(split=(0.5, 0.2, 0.3)))
+    assert shares == {"train": (0, 15), "validation": (15, 17), "test": (17, 20)}
+    rows = bounds(series(values), Protocol(split=(8, 4, 4)))
+    assert rows == {"train": (0, 8), "validation": (8, 12), "test": (12, 16)}  # four belong nowhere
+    short = bounds(series(np.ones((10, 1))), Protocol(split=(12, 4, 4)))
+    assert short == {"train": (0, 6), "validation": (6, 8), "test": (8, 10)}
+    with pytest.raises(DataError, match="too few"):
+        bounds(series(np.ones((2, 1))), Protocol())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "test"),
+    [
+        (Protocol(), range(15, 18)),  # targets in 16 .. 19, history may reach back
+        (Protocol(inside=True), range(18, 18)),
+        (Protocol(whole=False), range(14, 19)),
+        (Protocol(drop_last=2), range(15, 17)),
+    ],
+)
+def test_origins_of_a_part(protocol, test):
+    protocol = protocol._replace(split=(10, 6, 4), history=3, horizon=2)
+    arguments = {"history": 3, "horizon": 2}
+    if not test:
+        with pytest.raises(DataError, match="the test part, steps 16 to 20, has no window"):
+            forecast.origins(series(np.ones((20, 1))), protocol, **arguments)
+        return
+    parts = forecast.origins(series(np.ones((20, 1))), protocol, **arguments)
+    np.testing.assert_array_equal(parts["test"], test)
+    assert parts["train"][0] == 2
+
+
+def test_a_window_holds_what_was_known_and_masks_the_rest():
+    values = np.stack([np.arange(12.0), 100 + np.arange(12.0)], axis=1)
+    values[[4, 6], 0] = np.nan
+    city = checked(series(values, known={"off": np.arange(12) % 2}))
+    data = forecast.arrays(city, train_stop=8, profiles=[values[::-1].copy()])
+    batch = forecast.window_batch(data, np.array([5, 2]), np.array([0, 8]), history=3, horizon=3)
+    inputs = batch["inputs"]
+    assert {k: v.shape for k, v in inputs.items()} == {
+        "history": (2, 3, 2, 1),
+        "observed": (2, 3, 2),
+        "clock": (2, 6, 3),
+        "known": (2, 6, 2, 1),
+        "profile": (2, 6, 2, 1),
+    }
+    np.testing.assert_array_equal(inputs["history"][0, :, 0, 0], [3, 0, 5])
+    np.testing.assert_array_equal(inputs["observed"][0, :, 0], [True, False, True])
+    np.testing.assert_array_equal(batch["targets"][0, :, 1], [106, 107, 108])
+    # Step 6 is missing at the first sensor, step 8 lies outside the part.
+    np.testing.assert_array_equal(batch["mask"][0, :, 0], [False, True, False])
+    np.testing.assert_array_equal(batch["mask"][0, :, 1], [True, True, False])
+    # 15:00 to 20:00 on Wednesday 28 February, the 59th day.
+    np.testing.assert_array_equal(inputs["clock"][0, 0], [15, 2, 58])
+    np.testing.assert_array_equal(inputs["clock"][0, -1], [20, 2, 58])
+
+
+def test_what_lies_beyond_train_does_not_touch_its_arrays():
+    city = checked(series(np.arange(30.0)[:, None], past={"rain": np.arange(30.0)}))
+    later = city._replace(
+        values=np.where(np.arange(30)[:, None] < 21, city.values, -7).astype(np.float32),
+        past={"rain": np.where(np.arange(30) < 21, city.past["rain"], 1e6)},
+    )
+    one, other = (forecast.arrays(part, train_stop=21) for part in (city, later))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array[:21], other[name][:21], err_msg=name)
+
+
+def test_sources_cover_every_window_once_and_pad_with_a_mask():
+    city = checked(series(np.random.default_rng(0).normal(size=(60, 2))))
+    protocol = Protocol(history=4, horizon=2)
+    rows = bounds(city, protocol)
+    parts = forecast.origins(city, protocol, history=4, horizon=2)
+    data = forecast.arrays(city, train_stop=rows["train"][1])
+    train, evaluation = forecast.sources(
+        data, parts, rows, history=4, horizon=2, batch_size=8, evaluation_batch_size=4
+    )
+    assert train(jax.random.key(0), 0)["targets"].shape == (8, 2, 2)
+    seen = [
+        evaluation["test"].source(jax.random.key(0), number)
+        for number in range(evaluation["test"].count)
+    ]
+    targets = np.concatenate([batch["targets"][batch["mask"]].reshape(-1, 2, 2) for batch in seen])
+    steps = parts["test"][:, None] + np.arange(1, 3)
+    np.testing.assert_array_equal(targets, city.values[steps])
