@@ -4,14 +4,14 @@ Each has the numpy twin that its test compares it with. The adversarial pairs at
 logits per example and are masked by the learner.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from cityjax.metrics import class_targets, masked_difference, masked_sum
+from cityjax.metrics import class_targets, masked_difference, masked_sum, quantile_errors
 
 Sums = tuple[jax.Array, jax.Array]
 
@@ -37,6 +37,23 @@ def absolute_error(outputs: jax.Array, batch: Mapping[str, Any]) -> Sums:
     """|outputs - targets| over [B, ...]; mask [B] or any leading part of that shape."""
     difference, mask = masked_difference(outputs, batch)
     return masked_sum(jnp.abs(difference), mask)
+
+
+def pinball(quantiles: Sequence[float]) -> Callable[[jax.Array, Mapping[str, Any]], Sums]:
+    """Return the quantile loss, a mean over levels: outputs [B, ..., Q], targets [B, ...].
+
+    quantiles: Q levels between 0 and 1, in the outputs' order (Koenker and Bassett 1978).
+    Raises ValueError for a level outside them.
+    """
+    wrong = [level for level in quantiles if not 0 < level < 1]
+    if wrong or not len(quantiles):
+        raise ValueError(f"quantiles={list(quantiles)}: levels between 0 and 1 are expected")
+
+    def loss(outputs: jax.Array, batch: Mapping[str, Any]) -> Sums:
+        errors, mask = quantile_errors(outputs, batch, quantiles)
+        return masked_sum(errors.mean(axis=-1), mask)
+
+    return loss
 
 
 class AdversarialLoss(NamedTuple):

@@ -3,21 +3,33 @@
 The mean of per-batch means is wrong as soon as batches differ in size or mask; sums are not.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from cityjax.errors import UserError
 
 Horizon = int | tuple[int, int] | None
 
 
 class Metric(NamedTuple):
-    """`accumulate(outputs, batch) -> sums`, `finalize(sums) -> number`, and its direction."""
+    """`accumulate(outputs, batch) -> sums`, `finalize(sums) -> number`, and its direction.
+
+    better: "none" where neither is, such as the width of an interval by itself.
+    """
 
     accumulate: Callable[[Any, Mapping[str, Any]], Any]
     finalize: Callable[[Any], Any] = lambda sums: ratio(sums)
-    better: Literal["lower", "higher"] = "lower"
+    better: Literal["lower", "higher", "none"] = "lower"
+
+
+class MetricError(UserError):
+    """A metric that is asked for by a name it does not have."""
 
 
 def ratio(sums: tuple[Any, Any]) -> Any:
@@ -51,15 +63,15 @@ def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array
     return jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask, dtype=values.dtype)
 
 
-def masked_difference(outputs: jax.Array, batch: Mapping[str, Any], at: Horizon = None):
-    """Return (outputs - targets, mask), zero where masked, so that its gradient is finite there.
+def at_horizon(
+    outputs: jax.Array, batch: Mapping[str, Any], at: Horizon = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return outputs, targets and mask at some steps of axis 1, the mask in the targets' shape.
 
     at: None for the whole of [B, H, ...]; h for exactly the h-th step of axis 1 (counted from 1);
     (1, h) for steps 1 to h pooled. mask: as in `masked_sum`.
     """
     targets, mask = batch["targets"], batch["mask"]
-    if outputs.shape != targets.shape:
-        raise ValueError(f"outputs have shape {outputs.shape}, targets {targets.shape}")
     if at is not None:
         first, last = (at, at) if isinstance(at, int) else at
         if not 1 <= first <= last <= targets.shape[1]:
@@ -68,7 +80,17 @@ def masked_difference(outputs: jax.Array, batch: Mapping[str, Any], at: Horizon 
         outputs, targets = outputs[:, steps], targets[:, steps]
         mask = mask[:, steps] if mask.ndim > 1 else mask
     mask = mask.reshape(mask.shape + (1,) * (targets.ndim - mask.ndim))
-    mask = jnp.broadcast_to(mask, targets.shape).astype(bool)
+    return outputs, targets, jnp.broadcast_to(mask, targets.shape).astype(bool)
+
+
+def masked_difference(outputs: jax.Array, batch: Mapping[str, Any], at: Horizon = None):
+    """Return (outputs - targets, mask), zero where masked, so that its gradient is finite there.
+
+    at, mask: as in `at_horizon`.
+    """
+    if outputs.shape != batch["targets"].shape:
+        raise ValueError(f"outputs have shape {outputs.shape}, targets {batch['targets'].shape}")
+    outputs, targets, mask = at_horizon(outputs, batch, at)
     return jnp.where(mask, outputs - jnp.where(mask, targets, 0), 0), mask
 
 
@@ -106,21 +128,174 @@ def error() -> Metric:
     return Metric(accumulate)
 
 
-def mean_absolute_error(*, at: Horizon = None) -> Metric:
-    """Mean |outputs - targets| in the units of the targets; `at` as in `masked_difference`."""
-
+def _mean(size: Callable[[jax.Array], jax.Array], at: Horizon) -> Metric:
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         difference, mask = masked_difference(outputs, batch, at)
-        return masked_sum(jnp.abs(difference), mask)
+        return masked_sum(size(difference), mask)
 
     return Metric(accumulate)
 
 
+def mean_absolute_error(*, at: Horizon = None) -> Metric:
+    """Mean |outputs - targets| in the units of the targets; `at` as in `at_horizon`."""
+    return _mean(jnp.abs, at)
+
+
+def mean_squared_error(*, at: Horizon = None) -> Metric:
+    """Mean squared difference; `at` as in `at_horizon`."""
+    return _mean(jnp.square, at)
+
+
 def root_mean_squared_error(*, at: Horizon = None) -> Metric:
-    """Root of the mean squared difference; `at` as in `masked_difference`."""
+    """Root of the mean squared difference; `at` as in `at_horizon`."""
+    return _mean(jnp.square, at)._replace(finalize=lambda sums: jnp.sqrt(ratio(sums)))
+
+
+def mean_absolute_percentage_error(*, at: Horizon = None) -> Metric:
+    """Mean |outputs - targets| / |targets| in percent; targets of 0 are left out."""
 
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         difference, mask = masked_difference(outputs, batch, at)
-        return masked_sum(jnp.square(difference), mask)
+        _, targets, _ = at_horizon(outputs, batch, at)
+        mask = mask & (targets != 0)
+        return masked_sum(100 * jnp.abs(difference) / jnp.where(mask, jnp.abs(targets), 1), mask)
 
-    return Metric(accumulate, finalize=lambda sums: jnp.sqrt(ratio(sums)))
+    return Metric(accumulate)
+
+
+def pearson(*, at: Horizon = None) -> Metric:
+    """Correlation of outputs and targets over all that is pooled; NaN where either is constant."""
+
+    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, ...]:
+        difference, mask = masked_difference(outputs, batch, at)
+        targets = jnp.where(mask, at_horizon(outputs, batch, at)[1], 0)
+        outputs = difference + targets
+        products = (targets, outputs, targets * targets, outputs * outputs, targets * outputs)
+        sums = [masked_sum(product, mask) for product in products]
+        return sums[0][1], *(total for total, _ in sums)
+
+    def correlation(sums: tuple[Any, ...]) -> Any:
+        count, *totals = sums
+        y, p, yy, pp, yp = (total / jnp.maximum(count, 1) for total in totals)
+        square = (yy - y * y) * (pp - p * p)
+        scale = jnp.sqrt(jnp.where(square > 0, square, 1))
+        return jnp.where(square > 0, (yp - y * p) / scale, jnp.nan)
+
+    return Metric(accumulate, correlation, better="higher")
+
+
+def frobenius_accuracy(*, at: Horizon = None) -> Metric:
+    """1 - |Y - P| / |Y| with Frobenius norms over all that is pooled (Zhao et al. 2019, eq. 11)."""
+
+    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+        difference, mask = masked_difference(outputs, batch, at)
+        targets = at_horizon(outputs, batch, at)[1]
+        return masked_sum(jnp.square(difference), mask)[0], masked_sum(targets**2, mask)[0]
+
+    def finish(sums: tuple[Any, Any]) -> Any:
+        error, size = sums
+        return jnp.where(size > 0, 1 - jnp.sqrt(error / jnp.where(size > 0, size, 1)), jnp.nan)
+
+    return Metric(accumulate, finish, better="higher")
+
+
+def quantile_errors(
+    outputs: jax.Array, batch: Mapping[str, Any], quantiles: Sequence[float], at: Horizon = None
+) -> tuple[jax.Array, jax.Array]:
+    """Return the pinball loss of every quantile [..., Q], 0 where masked, and the mask [...].
+
+    max(q d, (q - 1) d) with d = target - output (Koenker and Bassett 1978). outputs: [B, ..., Q]
+    beside targets [B, ...].
+    """
+    shape = (*batch["targets"].shape, len(quantiles))
+    if outputs.shape != shape:
+        raise ValueError(f"outputs have shape {outputs.shape}, {len(quantiles)} quantiles {shape}")
+    levels = jnp.asarray(quantiles, outputs.dtype).reshape((1,) * (len(shape) - 1) + (-1,))
+    outputs, targets, mask = at_horizon(outputs, batch, at)
+    below = jnp.where(mask, targets, 0)[..., None] - jnp.where(mask[..., None], outputs, 0)
+    return jnp.maximum(levels * below, (levels - 1) * below), mask
+
+
+def crps(quantiles: Sequence[float], *, at: Horizon = None) -> Metric:
+    """Continuous ranked probability score in the targets' unit: twice the mean pinball loss.
+
+    The mean over evenly spread quantiles stands for the integral over all (Gneiting and Ranjan
+    2011); of the median alone it is the mean absolute error.
+    """
+
+    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+        errors, mask = quantile_errors(outputs, batch, quantiles, at)
+        return masked_sum(2 * errors.mean(axis=-1), mask)
+
+    return Metric(accumulate)
+
+
+def _interval(of: Callable[..., jax.Array], at: Horizon) -> Metric:
+    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+        outputs, targets, mask = at_horizon(outputs, batch, at)
+        return masked_sum(of(outputs[..., 0], outputs[..., -1], targets), mask)
+
+    return Metric(accumulate, better="none")
+
+
+def coverage(*, at: Horizon = None) -> Metric:
+    """Share of targets between the first and the last quantile of outputs [B, H, N, Q]."""
+    return _interval(lambda low, high, y: ((low <= y) & (y <= high)).astype(low.dtype), at)
+
+
+def width(*, at: Horizon = None) -> Metric:
+    """Mean distance from the first to the last quantile of outputs [B, H, N, Q]."""
+    return _interval(lambda low, high, y: high - low, at)
+
+
+def standardised(metric: Metric, mean: np.ndarray, std: np.ndarray) -> Metric:
+    """Return the metric of z-scores by sensor: outputs and targets [..., N], or quantiles.
+
+    mean, std: [N], of the training part; a std of 0 counts as 1.
+    """
+    centre, scale = jnp.asarray(mean), jnp.where(jnp.asarray(std) > 0, jnp.asarray(std), 1)
+
+    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> Any:
+        targets = batch["targets"]
+
+        def scaled(values: jax.Array) -> jax.Array:
+            shape = (1,) * (targets.ndim - 1) + (-1,) + (1,) * (values.ndim - targets.ndim)
+            return (values - centre.reshape(shape)) / scale.reshape(shape)
+
+        return metric.accumulate(scaled(outputs), {**batch, "targets": scaled(targets)})
+
+    return metric._replace(accumulate=accumulate)
+
+
+_POINT: dict[str, Callable[..., Metric]] = {
+    "mae": mean_absolute_error,
+    "mse": mean_squared_error,
+    "rmse": root_mean_squared_error,
+    "mape": mean_absolute_percentage_error,
+    "pcc": pearson,
+    "frobenius_accuracy": frobenius_accuracy,
+}
+
+
+def by_name(name: str, quantiles: Sequence[float] = ()) -> Metric:
+    """Return "measure@h", exactly h steps ahead, "measure@1-h", pooled, or "measure", over all.
+
+    quantiles: the levels of outputs [B, H, N, Q]; measures of a point are then of the level
+    nearest the median. Raises MetricError for a name that is none.
+    """
+    measure, separator, lead = name.partition("@")
+    steps = tuple(int(step) for step in re.findall(r"\d+", lead))
+    if separator and (not re.fullmatch(r"\d+(-\d+)?", lead) or not 1 <= steps[0] <= steps[-1]):
+        raise MetricError(f"metric {name!r}: a step ahead, or 1-h, is expected after @: mae@1-3")
+    at = None if not steps else steps[0] if len(steps) == 1 else (steps[0], steps[1])
+    intervals = {"coverage": coverage, "width": width, "crps": partial(crps, quantiles)}
+    known = {**_POINT, **intervals} if len(quantiles) else _POINT
+    if measure not in known:
+        raise MetricError(f"metric {name!r}: {measure!r} is unknown: {', '.join(known)}")
+    metric = known[measure](at=at)
+    if measure in intervals or not len(quantiles):
+        return metric
+    middle = int(np.argmin(np.abs(np.asarray(quantiles) - 0.5)))
+    return metric._replace(
+        accumulate=lambda outputs, batch: metric.accumulate(outputs[..., middle], batch)
+    )

@@ -5,15 +5,19 @@ what `model` reads by a, then b, and takes its outputs back by b, then a. Every 
 the value, so quantiles stay quantiles.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cityjax.learner import Model
 from cityjax.models.ridge import filled
+
+if TYPE_CHECKING:
+    from cityjax.learner import Model
 
 
 class Transform(NamedTuple):
@@ -59,7 +63,7 @@ def transformed(model: Model, *transforms: Transform) -> Model:
         outputs, model_state = model.apply(params, model_state, scaled, **options)
         return decode(inputs, contexts, outputs), model_state
 
-    return Model(init, apply)
+    return model._replace(init=init, apply=apply)
 
 
 def _scaled(transform: Transform, context: Any, inputs: Any) -> Any:
