@@ -1,0 +1,95 @@
+"""What forecasters share: how they read a window of `data.forecast`, and their last layer.
+
+Inputs, of B windows of N sensors, T steps back and H ahead: history [B, T, N, 1 + P], the target in
+channel 0 and P covariates; observed [B, T, N]; and over all T + H steps clock [B, T + H, 3], known
+[B, T + H, N, K] and profile [B, T + H, N, R]. P, K and R may be 0.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cityjax.ops.graph import dense_matmul
+
+Inputs = Mapping[str, jax.Array]
+
+# Neighbours' features, weighted and added up: [..., N, C] -> [..., N, C], such as
+# `functools.partial(ops.graph.dense_matmul, matrix)`. A function has a hash, which the field of a
+# module needs; and whether the matrix is sparse is its own affair.
+Support = Callable[[jax.Array], jax.Array]
+
+
+def values(inputs: Inputs) -> jax.Array:
+    """Return the history of the target [B, T, N], 0 where it is missing."""
+    return jnp.where(inputs["observed"], inputs["history"][..., 0], 0)
+
+
+def calendar(clock: jax.Array, steps_per_day: int) -> jax.Array:
+    """Return features of a clock [B, S, 3]: day and year as angles, the weekday one-hot.
+
+    [B, S, 9], and 2 more where a day has several steps.
+    """
+    turns = [clock[..., 2] / 365.25]
+    turns += [clock[..., 0] / steps_per_day] if steps_per_day > 1 else []
+    angles = 2 * jnp.pi * jnp.stack(turns, axis=-1)
+    weekday = jax.nn.one_hot(clock[..., 1], 7)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles), weekday], axis=-1)
+
+
+def past(inputs: Inputs, steps_per_day: int) -> jax.Array:
+    """Return all that is known of each step of the history: [B, T, N, C], the target first."""
+    steps = slice(0, inputs["history"].shape[1])
+    target = values(inputs)[..., None]
+    observed = inputs["observed"][..., None].astype(target.dtype)
+    given = _given(inputs, steps, steps_per_day)
+    return jnp.concatenate([target, observed, inputs["history"][..., 1:], given], axis=-1)
+
+
+def future(inputs: Inputs, steps_per_day: int) -> jax.Array:
+    """Return all that is known ahead of each step of the horizon: [B, H, N, D]."""
+    return _given(inputs, slice(inputs["history"].shape[1], None), steps_per_day)
+
+
+def _given(inputs: Inputs, steps: slice, steps_per_day: int) -> jax.Array:
+    known, profile = inputs["known"][:, steps], inputs["profile"][:, steps]
+    when = calendar(inputs["clock"][:, steps], steps_per_day)[:, :, None]
+    when = jnp.broadcast_to(when, (*known.shape[:3], when.shape[-1]))
+    return jnp.concatenate([known, profile, when], axis=-1)
+
+
+def by_sensor(x: jax.Array) -> jax.Array:
+    """[B, S, N, C] as [B, N, S C]: every step of a sensor side by side."""
+    return jnp.moveaxis(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+def by_step(x: jax.Array, horizon: int, quantiles: int) -> jax.Array:
+    """[B, N, H Q] as forecasts [B, H, N], or of Q `quantiles` above 0 as [B, H, N, Q]."""
+    x = x.reshape(*x.shape[:2], horizon, *((quantiles,) if quantiles else ()))
+    return jnp.moveaxis(x, 2, 1)
+
+
+class Head(nn.Module):
+    """The last layer: what is known of each sensor, to a forecast of each step."""
+
+    horizon: int
+    quantiles: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Map [B, N, D] to [B, H, N], or with quantiles to [B, H, N, Q]."""
+        x = nn.Dense(self.horizon * max(1, self.quantiles))(x)
+        return by_step(x, self.horizon, self.quantiles)
+
+
+def adaptive_support(module: nn.Module, sensors: int, size: int) -> Support:
+    """Return a learnt graph: softmax(relu(E1 E2^T)) by row (Wu et al. 2019, eq. 5).
+
+    module: the one that keeps the vectors E1, E2 [N, size] of every sensor.
+    """
+    normal = nn.initializers.normal(1.0)
+    source = module.param("sensor_source", normal, (sensors, size))
+    target = module.param("sensor_target", normal, (sensors, size))
+    matrix = jax.nn.softmax(nn.relu(source @ target.T), axis=-1)
+    return lambda x: dense_matmul(matrix, x)
