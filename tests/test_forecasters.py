@@ -9,6 +9,7 @@ import pytest
 
 from cityjax.learner import from_linen
 from cityjax.models import linear
+from cityjax.models.stid import STID
 from cityjax.ops.graph import dense_matmul, normalized
 
 BATCH, STEPS, HORIZON, SENSORS = 2, 6, 3, 5
@@ -46,6 +47,11 @@ MODULES = {
     "nlinear": lambda graph, q: linear.NLinear(HORIZON, quantiles=q),
     "nlinear_per_sensor": lambda graph, q: linear.NLinear(HORIZON, per_sensor=True, quantiles=q),
     "dlinear": lambda graph, q: linear.DLinear(HORIZON, window=3, quantiles=q),
+    "stid": lambda graph, q: STID(HORIZON, STEPS_PER_DAY, 4, 2, quantiles=q),
+    "stid_graph": lambda graph, q: STID(
+        HORIZON, STEPS_PER_DAY, 4, 1, supports=graph, adaptive_size=2, quantiles=q
+    ),
+    "stid_daily": lambda graph, q: STID(HORIZON, 1, 4, 1, quantiles=q),
 }
 every_model = pytest.mark.parametrize("name", MODULES)
 
@@ -60,7 +66,7 @@ def drawn(model, inputs, seed=0):
 
     def draw(path, leaf):
         values = random.normal(size=leaf.shape).astype(np.float32) / 2
-        return 1 + values**2 if path[-1].key == "var" else values
+        return jnp.asarray(1 + values**2 if path[-1].key == "var" else values)
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
     return jax.tree_util.tree_map_with_path(draw, shapes)
@@ -186,3 +192,55 @@ def test_a_moving_average_keeps_a_constant_and_refuses_an_even_window():
         np.testing.assert_allclose(matrix.sum(axis=0), 1, rtol=1e-6)
     with pytest.raises(ValueError, match="window=4"):
         linear.moving_average(6, 4)
+
+
+# STID.
+
+
+def dense(params, x):
+    return x @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def test_stid_in_numpy():
+    inputs = window(5)
+    model = made("stid_graph")
+    params, _ = drawn(model, inputs)
+    found, _ = model.apply(params, {}, inputs)
+    adaptive = np.exp(relu(params["sensor_source"] @ params["sensor_target"].T))
+    adaptive /= adaptive.sum(axis=1, keepdims=True)
+    for b in range(BATCH):
+        x = inputs["history"][b, ..., 0].T  # [N, T]
+        flat = [inputs["history"][b, ..., 1:], inputs["known"][b, STEPS:], inputs["profile"][b]]
+        columns = [x, inputs["observed"][b].T]
+        columns += [array.transpose(1, 0, 2).reshape(SENSORS, -1) for array in flat]
+        columns += [np.asarray(support(x)) for support in supports()] + [adaptive @ x]
+        rows = [
+            params["step_identity"][inputs["clock"][b, STEPS - 1, 0]],
+            params["weekday_identity"][inputs["clock"][b, STEPS - 1, 1]],
+        ]
+        when = np.broadcast_to(np.concatenate(rows), (SENSORS, 8))
+        past = dense(params["history"], np.concatenate(columns, axis=1))
+        z = np.concatenate([past, params["sensor_identity"], when], axis=1)
+        z = z + dense(params["Dense_1"], relu(dense(params["Dense_0"], z)))
+        expected = dense(params["head"]["Dense_0"], z).T
+        np.testing.assert_allclose(found[b], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_of_a_forecaster_does_not_depend_on_the_split_of_a_batch():
+    inputs = window(6, batch=4)
+    model = made("stid")
+    params, _ = drawn(model, inputs)
+
+    def forecast(inputs, axis_name=None):
+        options = {"key": jax.random.key(0), "train": True, "axis_name": axis_name}
+        return model.apply(params, {}, inputs, **options)[0]
+
+    halves = jax.tree.map(lambda a: a.reshape(2, 2, *a.shape[1:]), inputs)
+    split = jax.vmap(partial(forecast, axis_name="batch"), axis_name="batch")(halves)
+    whole = forecast(inputs)
+    np.testing.assert_allclose(split.reshape(whole.shape), whole, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(whole, model.apply(params, {}, inputs)[0])
