@@ -159,7 +159,7 @@ def test_nlinear_in_numpy():
     dense = params["_OverTime_0"]["Dense_0"]
     x = history(inputs)
     change = np.einsum("btn,th->bhn", x - x[:, -1:], dense["kernel"])
-    expected = x[:, -1:] + change + dense["bias"][:, None]
+    expected = x[:, -1:] + change + np.asarray(dense["bias"])[:, None]
     np.testing.assert_allclose(model.apply(params, {}, inputs)[0], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -182,7 +182,9 @@ def test_dlinear_in_numpy():
     expected = 0
     for name, part in (("trend", trend), ("rest", x - trend)):
         dense = params[name]["Dense_0"]
-        expected += np.einsum("btn,th->bhn", part, dense["kernel"]) + dense["bias"][:, None]
+        expected += (
+            np.einsum("btn,th->bhn", part, dense["kernel"]) + np.asarray(dense["bias"])[:, None]
+        )
     np.testing.assert_allclose(model.apply(params, {}, inputs)[0], expected, rtol=1e-4, atol=1e-5)
 
 
