@@ -1,7 +1,7 @@
 """CNN on MNIST: 24, 48 and 96 channels, batch norm, 256 units; augment=shift moves the digits.
 
 Run: python -m cityjax.run experiment=cnn_mnist augment=shift
-Expect: a test error of about 0.47 %, 0.57 % without shifts, in under five minutes.
+Expect: a test error of about 0.47 %, 0.59 % without shifts, in under five minutes.
 """
 
 from dataclasses import dataclass
