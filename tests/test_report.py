@@ -443,13 +443,13 @@ def test_the_most_confident_mistakes_come_first_and_are_captioned():
     figure = figures.misclassified(
         IMAGES[:4], np.array([7, 1, 2, 3]), np.array([1, 1, 0, 8]), np.array([0.98, 1, 0.6, 0.991])
     )
-    captions = [axes.get_title() for axes in figure.axes if axes.images]
+    captions = [text.get_text() for text in figure.axes[0].texts]
     assert captions == ["3 → 8  99 %", "7 → 1  98 %", "2 → 0  60 %"]
     classes = np.eye(10)[[1, 1, 0, 8]] * 0.75
     figure = figures.misclassified(
         IMAGES[:4], np.array([7, 1, 0, 8]), np.array([1, 1, 0, 8]), classes
     )
-    assert [axes.get_title() for axes in figure.axes] == ["7 → 1  75 %"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["7 → 1  75 %"]
 
 
 def test_no_mistakes_says_so():

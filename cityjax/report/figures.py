@@ -110,12 +110,6 @@ def draw_seeds(
     axes.plot(steps, values, color=color, linewidth=1.8, marker=marker, label=label)
 
 
-def _tile(axes: Axes, image: np.ndarray, caption: str = "") -> None:
-    axes.imshow(image, interpolation="nearest", **GREY)
-    axes.set_axis_off()
-    axes.set_title(caption, fontsize=8, color=INK, pad=2)
-
-
 def image_grid(
     images: np.ndarray, *, columns: int = 10, labels: Sequence[object] | None = None
 ) -> Figure:
@@ -125,21 +119,24 @@ def image_grid(
         raise ValueError(f"images: expected shape [N, H, W] with N > 0, got {images.shape}")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    if labels is not None:
-        figure = new_figure(0.8 * columns, 1.0 * rows)
-        for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
-            axes.set_axis_off()
-            if index < len(images):
-                _tile(axes, images[index], str(labels[index]))
-        return figure
-    # One picture with white gaps draws far faster than a hundred axes.
-    height, width = images.shape[1] + 2, images.shape[2] + 2
+    # One picture with white gaps draws far faster than a hundred axes. A label of 8 points is as
+    # wide as an inch and needs a quarter of it above the image.
+    above, inches = (0, 0.8) if labels is None else (-(-images.shape[2] // 4), 1.0)
+    height, width = above + images.shape[1] + 2, images.shape[2] + 2
     canvas = np.ones((rows * height - 2, columns * width - 2))
-    for index, image in enumerate(images):
-        top, left = index // columns * height, index % columns * width
-        canvas[top : top + height - 2, left : left + width - 2] = image
-    figure = new_figure(0.8 * columns, 0.8 * columns * canvas.shape[0] / canvas.shape[1])
-    _tile(figure.subplots(), canvas)
+    places = [
+        (index // columns * height + above, index % columns * width) for index in range(len(images))
+    ]
+    for image, (top, left) in zip(images, places, strict=True):
+        canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    figure = new_figure(inches * columns, inches * columns * canvas.shape[0] / canvas.shape[1])
+    axes = figure.subplots()
+    axes.imshow(canvas, interpolation="nearest", **GREY)
+    axes.set_axis_off()
+    if labels is not None:
+        for label, (top, left) in zip(labels, places, strict=True):
+            middle = left + (images.shape[2] - 1) / 2
+            axes.text(middle, top - 1, str(label), ha="center", va="bottom", fontsize=8, color=INK)
     return figure
 
 
@@ -162,6 +159,7 @@ def misclassified(
     worst = wrong[np.argsort(-probabilities[wrong], kind="stable")][:MISTAKES]
     captions = [f"{labels[i]} → {predictions[i]}  {100 * probabilities[i]:.0f} %" for i in worst]
     figure = image_grid(np.asarray(images)[worst], labels=captions)
+    figure.set_figheight(figure.get_figheight() + 0.4)  # for the title
     text = f"{len(wrong)} mistakes in {len(labels)}, most confident first (true → predicted)"
     figure.suptitle(text, x=0.005, ha="left", fontsize=10, fontweight="bold", color=INK)
     return figure
