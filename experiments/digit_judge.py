@@ -1,6 +1,7 @@
 """The judge of generated digits: a CNN without batch norm, 256 features before its logits.
 
 Run: python -m cityjax.run experiment=digit_judge
+Expect: a test error of about 0.8 %, in about three minutes on two CPU cores.
 Its weights ship with cityjax. Those of another run are written by
 `cityjax.tasks.judge.export(cityjax.run.load(RUN).state.params)`.
 """

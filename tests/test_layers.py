@@ -181,7 +181,9 @@ def test_an_experiment_is_short_complete_and_says_how_to_run_it(path):
     assert isinstance(defined.get("build"), ast.FunctionDef)
     docstring = ast.get_docstring(tree) or ""
     command = f"python -m cityjax.run experiment={path.stem}"
-    assert any(f"{command} " in f"{line} " for line in docstring.splitlines())
+    lines = docstring.splitlines()
+    (run,) = [place for place, line in enumerate(lines) if f"{command} " in f"{line} "]
+    assert lines[run + 1].startswith("Expect: ")
     assert axis_mentions(tree) == []
 
 

@@ -1,10 +1,16 @@
 """The notebook runs from top to bottom on eight forced CPU devices, and is committed clean."""
 
+import importlib.util
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
 
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebooks" / "colab.ipynb"
 
@@ -21,6 +27,28 @@ def test_it_is_committed_without_outputs():
     nbformat.validate(notebook)
     for cell in notebook.cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+def test_its_installation_leaves_the_installed_jax_alone(tmp_path, monkeypatch):
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    (cell,) = [cell for cell in cells if "pip" in cell.source and cell.cell_type == "code"]
+    commands = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # cityjax is missing
+    monkeypatch.setattr(subprocess, "run", lambda command, *, check: commands.append(command))
+    monkeypatch.chdir(tmp_path)
+    exec(cell.source, {})
+    # No option that upgrades, reinstalls or looks elsewhere: only what the constraints allow.
+    pip = [sys.executable, "-m", "pip", "install", "-q", "-c", "constraints.txt"]
+    assert commands == [[*pip, "./cityjax"]]
+    pins = (tmp_path / "constraints.txt").read_text().splitlines()
+    for name in ("jax", "jaxlib", "numpy", "flax", "optax"):
+        assert f"{name}=={version(name)}" in pins
+    # The installed ones satisfy what the package asks for, so that the pins can be kept, and the
+    # accelerators' own plug-ins are only asked for by name.
+    project = tomllib.loads((NOTEBOOK.parents[2] / "pyproject.toml").read_text())["project"]
+    asked = {Requirement(text).name: Requirement(text) for text in project["dependencies"]}
+    for name in ("jax", "jaxlib"):
+        assert version(name) in asked[name].specifier and not asked[name].extras
 
 
 # Jupyter's own event loop and sockets, which live in another process.
