@@ -1,5 +1,6 @@
 """Eight CPU devices in one process, and strict shapes, for every test."""
 
+import functools
 import os
 import tempfile
 
@@ -7,10 +8,10 @@ import tempfile
 # programs that several tests share are compiled once.
 os.environ["XLA_FLAGS"] = " ".join(
     [
-        os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
+        os.environ.get("XLA_FLAGS", ""),  # the last one counts
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -23,6 +24,14 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def read_once():
+    """`mnist.load`, which reads, unpacks and checks the files at every call, once for each part."""
+    from cityjax.data import mnist
+
+    return functools.cache(mnist.load)
 
 
 @pytest.fixture

@@ -1,11 +1,18 @@
 """What digit classifiers are shown beside, and what a sample of digits teaches a small network."""
 
+import jax
 import numpy as np
 import pytest
 
+from cityjax import metrics
 from cityjax.data import mnist
 from cityjax.data.sources import shuffled
+from cityjax.fit import fit, score
+from cityjax.learner import from_linen
+from cityjax.learners import supervised
+from cityjax.losses import softmax_cross_entropy
 from cityjax.models.mlp import MLP
+from cityjax.optimizers import make_optimizer
 from cityjax.tasks import digits
 
 
@@ -32,3 +39,14 @@ def test_labels_teach_and_permuted_labels_do_not():
     constant = np.zeros_like(labels)
     error = digits.taught_error(network, source_of(images, constant), steps=300)
     assert error == pytest.approx(1 - 0.098)  # the test part has 980 zeros
+
+
+def test_a_few_steps_teach_something():
+    measured = {"error": metrics.error()}
+    learner = supervised(
+        from_linen(MLP((32,), 10)), softmax_cross_entropy, make_optimizer("adam", 3e-3), measured
+    )
+    source = mnist.train_source(64)
+    state = learner.init(jax.random.key(0), source(jax.random.key(0), 0))
+    state = fit(learner, source, state, 300, chunk=50)
+    assert score(learner, state, mnist.evaluation()["test"], measured)["error"] < 0.12

@@ -30,12 +30,14 @@ EXPERIMENT = next(block for block in PYTHON if "def build(config)" in block)
 
 
 @pytest.fixture(autouse=True)
-def small(tmp_path, monkeypatch):
-    """An empty folder, a judge that looks at few samples, floors that cost nothing."""
+def small(tmp_path, monkeypatch, read_once):
+    """An empty folder, data read once, a judge of few samples, floors that cost nothing."""
+    from cityjax.data import mnist
     from cityjax.tasks import digits, gan, judge
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.Signals, "install", lambda self: None)
+    monkeypatch.setattr(mnist, "load", read_once)
     monkeypatch.setattr(judge, "SAMPLES", 500)
     monkeypatch.setattr(digits, "baselines", dict)
     monkeypatch.setattr(gan, "floors", lambda conditional: {})

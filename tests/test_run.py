@@ -39,12 +39,13 @@ def build(config):
 
 
 @pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    """Runs land in the test's folder, signal handlers stay pytest's, floors cost nothing."""
+def in_empty_folder(tmp_path, monkeypatch, read_once):
+    """Runs land in the test's folder, signal handlers stay pytest's, data and floors are cheap."""
     from cityjax.tasks import digits
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command.Signals, "install", lambda self: None)
+    monkeypatch.setattr(mnist, "load", read_once)
     monkeypatch.setattr(digits, "baselines", dict)
 
 
@@ -147,11 +148,12 @@ def test_another_configuration_in_the_folder_is_named(capsys, tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_damaged_data_names_the_checksum(capsys, tmp_path, monkeypatch):
+def test_damaged_data_names_the_checksum(capsys, tmp_path, monkeypatch, read_once):
+    monkeypatch.setattr(mnist, "load", read_once.__wrapped__)
     sha256 = mnist.FILES["train-images-idx3-ubyte"].sha256
     changes = {
         "truncated": lambda content: content[:1000],
-        "altered": lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\7"),
+        "altered": lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"\7", 1),
     }
     for name, change in changes.items():
         environment = altered_mnist(tmp_path / name, change)
