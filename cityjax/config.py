@@ -5,12 +5,13 @@ import difflib
 import enum
 import functools
 import hashlib
+import inspect
 import json
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from cityjax.errors import UserError
 from cityjax.names import OPTIMIZERS, SCHEDULES
@@ -22,9 +23,12 @@ PLACE_KEYS = ("workdir", "resume", "progress")
 # Keys that cannot change a number, and so are left out of the hash.
 UNHASHED_KEYS = (*PLACE_KEYS, "checkpoint_every")
 # Names with a meaning of their own beside the fields, which no experiment may take.
-RESERVED_KEYS = ("experiment", "config", "evaluate_only", "resolved", "unused", "hash", "to_dict")
+RESERVED_KEYS = ("experiment", "config", "evaluate_only", "resolved", "unused", "models", "hash")
+RESERVED_KEYS += ("to_dict", "model_options", "make_optimizer")
 # jax keeps seeds and step counters in 32 bits.
 LARGEST_INTEGER = 2**31 - 1
+# `model.KEY` at the command line is the field `model_KEY` of the configuration.
+MODEL_KEY, _MODEL_FIELD = "model.", "model_"
 
 
 class ConfigError(UserError):
@@ -36,18 +40,34 @@ def option(default: T, help: str) -> T:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
+class Choice(NamedTuple):
+    """One of the models that an experiment offers as `model=NAME`.
+
+    make: the module or function that makes it; its arguments named in `options`, which have types
+    and defaults there, are the keys `model.OPTION`: name -> one line of help. defaults: run keys
+    that this model changes the defaults of. unused: run keys it has no use for.
+    """
+
+    make: Callable[..., Any]
+    options: Mapping[str, str] = {}
+    defaults: Mapping[str, Any] = {}
+    unused: tuple[str, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Keys of every run; an experiment subclasses it, adds its own and changes defaults.
 
     A subclass that adds checks calls `super().__post_init__()` first. Keys it has no use for go in
-    `unused`: they cannot be given, are missing from the help and do not count in the hash.
+    `unused`: they cannot be given, are missing from the help and do not count in the hash. One with
+    a choice of models names them in `models` and has a field `model`, the name of one of them.
 
     Raises:
       ConfigError: a value is out of range or no known choice, or an unused key is given.
     """
 
     unused: ClassVar[tuple[str, ...]] = ()
+    models: ClassVar[Mapping[str, Choice]] = {}
 
     seed: int = option(0, "first random seed, an integer of at least 0")
     seeds: int = option(1, "how many seeds to train: seed .. seed + seeds - 1")
@@ -105,7 +125,15 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every key the experiment uses as plain data (None, bool, int, float, str, list, dict)."""
         types = field_types(type(self))
-        return {name: _plain(getattr(self, name), types[name]) for name in keys(type(self))}
+        return {key: _plain(value_of(self, key), types[field_of(key)]) for key in keys(type(self))}
+
+    def model_options(self) -> dict[str, Any]:
+        """What was chosen for the keys `model.OPTION`, by option: arguments of the model."""
+        return {
+            key.removeprefix(MODEL_KEY): value_of(self, key)
+            for key in keys(type(self))
+            if key.startswith(MODEL_KEY)
+        }
 
     def make_optimizer(self, *, learning_rate: float | None = None, momentum: float = 0.9) -> Any:
         """The Optax optimiser these keys name; the arguments replace or add to them."""
@@ -135,8 +163,67 @@ class RunConfig:
 
 def keys(config_class: type[RunConfig]) -> tuple[str, ...]:
     """Names that can be given for this experiment, in the order in which they are declared."""
-    fields = dataclasses.fields(config_class)
-    return tuple(f.name for f in fields if f.init and f.name not in config_class.unused)
+    names = [f.name for f in dataclasses.fields(config_class) if f.init]
+    if config_class.models:
+        mine = len(_MODEL_FIELD)
+        names = [MODEL_KEY + n[mine:] if n.startswith(_MODEL_FIELD) else n for n in names]
+    return tuple(name for name in names if name not in config_class.unused)
+
+
+def field_of(key: str) -> str:
+    """Name of the field that holds a key: `model_hidden_size` for `model.hidden_size`."""
+    return key.replace(MODEL_KEY, _MODEL_FIELD, 1) if key.startswith(MODEL_KEY) else key
+
+
+def value_of(config: RunConfig, key: str) -> Any:
+    """Value of a key, as the command line names it."""
+    return getattr(config, field_of(key))
+
+
+def default_of(config_class: type[RunConfig], key: str) -> Any:
+    """Default of a key that has one."""
+    return getattr(config_class, field_of(key))
+
+
+@functools.cache
+def with_model(config_class: type[RunConfig], model: str) -> type[RunConfig]:
+    """The configuration of an experiment whose `model` is chosen: with that model's own keys.
+
+    An experiment without a choice of models keeps its class.
+
+    Raises:
+      ConfigError: there is no such model; the message lists them.
+    """
+    if not config_class.models:
+        return config_class
+    if model not in config_class.models:
+        hint = did_you_mean(spell(model), list(config_class.models))
+        listed = ", ".join(config_class.models) + (f" ({hint})" if hint else "")
+        raise ConfigError(f"model={spell(model)} is unknown: {listed}")
+    choice = config_class.models[model]
+    own = {field.name: field for field in dataclasses.fields(config_class)}
+    types = field_types(config_class)
+    parameters = inspect.signature(choice.make).parameters
+    hints = typing.get_type_hints(choice.make)
+    if isinstance(choice.make, type):
+        hints |= typing.get_type_hints(choice.make.__init__) | hints
+    changed = {"model": model, **choice.defaults}
+    fields = [
+        (name, types[name], option(value, own[name].metadata.get("help", "")))
+        for name, value in changed.items()
+    ]
+    for name, text in choice.options.items():
+        fields.append((_MODEL_FIELD + name, hints[name], option(parameters[name].default, text)))
+    return dataclasses.make_dataclass(
+        config_class.__name__,
+        fields,
+        bases=(config_class,),
+        namespace={
+            "unused": (*config_class.unused, *choice.unused),
+            "__module__": config_class.__module__,
+        },
+        frozen=True,
+    )
 
 
 @functools.cache

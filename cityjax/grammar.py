@@ -88,9 +88,9 @@ def convert(key: str, text: str, value: Any, hint: Any) -> Any:
         raise ConfigError(f"{key}={spell(text)}: ${{...}} and ??? are not interpreted here")
     node = _schema(key, hint)
     try:
-        node[key] = value
+        node.value = value
         fields: Any = OmegaConf.to_container(node, throw_on_missing=True)
-        converted = fields[key]
+        converted = fields["value"]
     except Exception as error:
         whole = isinstance(value, float) and value.is_integer() and int in leaf_types(hint)
         write = f" (write {int(value)})" if whole and abs(value) < 1e15 else ""
@@ -117,11 +117,11 @@ def check_types(config_class: type[RunConfig]) -> None:
 
 
 def _schema(key: str, hint: Any) -> Any:
-    """An OmegaConf node with this one field; its values convert themselves to the field's type."""
+    """An OmegaConf node whose one field, `value`, converts what it is given to the type."""
     from omegaconf import OmegaConf
 
     try:
-        return OmegaConf.structured(dataclasses.make_dataclass("Schema", [(key, hint)]))
+        return OmegaConf.structured(dataclasses.make_dataclass("Schema", [("value", hint)]))
     except Exception as error:  # OmegaConf's refusals of a type are of several kinds
         raise ConfigError(
             f"Config.{key} has a type that cannot be given as text: {hint};"

@@ -16,19 +16,25 @@ from typing import Any, NamedTuple
 
 from cityjax import registry
 from cityjax.config import (
+    MODEL_KEY,
     PLACE_KEYS,
     ConfigError,
     RunConfig,
     check_resolved,
+    default_of,
     did_you_mean,
+    field_of,
     field_types,
     keys,
     one_line,
     spell,
+    value_of,
+    with_model,
 )
 from cityjax.grammar import (
     FREE_TEXT_KEYS,
     LARGEST_SWEEP,
+    Point,
     check_types,
     convert,
     parse,
@@ -55,6 +61,7 @@ class Request:
     module: ModuleType | None = None
     configs: tuple[RunConfig, ...] = ()
     overrides: tuple[tuple[str, ...], ...] = ()
+    shown: type[RunConfig] | None = None
     evaluate_only: bool = False
     help: bool = False
 
@@ -93,35 +100,73 @@ def resolve(arguments: Sequence[str]) -> Request:
     module = saved.module if saved else registry.load(given["experiment"])
     name = Path(str(module.__file__)).stem
     source = saved.experiment if saved else registry.source_of(given["experiment"])
+    models = _models(module.Config, given, saved, multirun="multirun" in flags)
     if "help" in flags:
-        return Request(name, source, module, evaluate_only=evaluate_only, help=True)
+        shown = next(iter(models.values()))
+        return Request(name, source, module, shown=shown, evaluate_only=evaluate_only, help=True)
 
-    check_types(module.Config)
+    runs: list[tuple[type[RunConfig], tuple[Point, ...]]] = []
+    for config_class in models.values():
+        check_types(config_class)
+    # Which keys there are, and their types, depends on the model: each has its own points.
     points = {
-        key: sweep_points(
-            key, text, _field_type(module.Config, name, key), multirun="multirun" in flags
-        )
-        for key, text in given.items()
-        if key not in SPECIAL_KEYS
+        model: {
+            key: sweep_points(
+                key, text, _field_type(config_class, name, key), multirun="multirun" in flags
+            )
+            for key, text in given.items()
+            if key not in SPECIAL_KEYS
+        }
+        for model, config_class in models.items()
     }
-    if math.prod(map(len, points.values())) > LARGEST_SWEEP:
+    any_points = next(iter(points.values()))
+    if math.prod(map(len, any_points.values())) > LARGEST_SWEEP:
         raise ConfigError(f"this sweep has more than {LARGEST_SWEEP} runs")
+    for places in itertools.product(*(range(len(values)) for values in any_points.values())):
+        place = dict(zip(any_points, places, strict=True))
+        model = (
+            any_points["model"][place["model"]].value if "model" in place else next(iter(models))
+        )
+        own = points[model]
+        runs.append((models[model], tuple(own[key][number] for key, number in place.items())))
     base: dict[str, Any] = {}
     if saved:  # repeated with the numbers of that run, in a place of its own
         known = keys(type(saved.config))
-        base = {key: getattr(saved.config, key) for key in known if key not in PLACE_KEYS}
-    runs = list(itertools.product(*points.values()))
+        base = {key: value_of(saved.config, key) for key in known if key not in PLACE_KEYS}
     return Request(
         name,
         source,
         module,
         configs=tuple(
-            _build(module.Config, name, base | {point.key: point.value for point in run})
-            for run in runs
+            _build(config_class, name, base | {point.key: point.value for point in run})
+            for config_class, run in runs
         ),
-        overrides=tuple(tuple(f"{point.key}={point.text}" for point in run) for run in runs),
+        overrides=tuple(tuple(f"{point.key}={point.text}" for point in run) for _, run in runs),
         evaluate_only=evaluate_only,
     )
+
+
+def _models(
+    config_class: type[RunConfig],
+    given: Mapping[str, str],
+    saved: SavedConfig | None,
+    *,
+    multirun: bool,
+) -> dict[str, type[RunConfig]]:
+    """The configuration class of each model that is asked for; one, of any name, without models."""
+    if not config_class.models:
+        return {"": config_class}
+    if "model" in given:
+        hint = field_types(config_class)["model"]
+        names = [p.value for p in sweep_points("model", given["model"], hint, multirun=multirun)]
+    else:
+        names = [value_of(saved.config, "model") if saved else default_of(config_class, "model")]
+    if saved and names != [value_of(saved.config, "model")]:
+        raise ConfigError(
+            f"model={spell(given['model'])}: config= repeats a run of model="
+            f"{value_of(saved.config, 'model')}; begin another with experiment=NAME"
+        )
+    return {name: with_model(config_class, name) for name in names}
 
 
 def save_config(
@@ -166,29 +211,36 @@ def load_config(path: str | os.PathLike[str]) -> SavedConfig:
         module = registry.load(experiment)
         name = Path(str(module.__file__)).stem
         values = {}
+        config_class = module.Config
+        if config_class.models:
+            chosen = content.get("model", default_of(config_class, "model"))
+            config_class = with_model(config_class, spell(chosen))
         for key, value in content.items():
-            hint = _field_type(module.Config, name, str(key))
+            hint = _field_type(config_class, name, str(key))
             text = isinstance(value, str) and hint in (str, str | None)
             values[key] = value if text else convert(key, spell(value), value, hint)
-        return SavedConfig(experiment, module, _build(module.Config, name, values), resolved)
+        return SavedConfig(experiment, module, _build(config_class, name, values), resolved)
     except ConfigError as error:
         raise ConfigError(f"{shown}: {error}") from error
 
 
-def help_text(module: ModuleType, name: str) -> str:
-    """The experiment's docstring and a table of its keys: its own, then those of every run."""
-    config_class = module.Config
+def help_text(module: ModuleType, config_class: type[RunConfig], name: str) -> str:
+    """The experiment's docstring and a table of its keys: its own, then those of every run.
+
+    config_class: of `Request.shown`, whose model is chosen.
+    """
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     shared = [field.name for field in dataclasses.fields(RunConfig)]
     given = keys(config_class)
     rows: dict[str, tuple[str, str]] = {}
     for key in given:
-        default, factory = fields[key].default, fields[key].default_factory
+        field = field_of(key)
+        default, factory = fields[field].default, fields[field].default_factory
         if factory is not dataclasses.MISSING:
             default = factory()
         # A changed default needs no new help: the nearest class that has some gives it.
         owners = [vars(owner).get("__dataclass_fields__", {}) for owner in config_class.__mro__]
-        texts = [owner[key].metadata.get("help", "") for owner in owners if key in owner]
+        texts = [owner[field].metadata.get("help", "") for owner in owners if field in owner]
         required = default is dataclasses.MISSING
         rows[key] = ("(required)" if required else spell(default), next(filter(None, texts), ""))
     width = max(map(len, rows))
@@ -200,10 +252,15 @@ def help_text(module: ModuleType, name: str) -> str:
             for key in names
         ]
 
-    own = [key for key in given if key not in shared]
+    own = [key for key in given if key not in shared and not key.startswith(MODEL_KEY)]
+    of_model = [key for key in given if key.startswith(MODEL_KEY)]
     lines = [(module.__doc__ or "").strip(), ""]
     if own:
         lines += [f"Keys of {name}:", *table(own), ""]
+    if config_class.models:
+        model = default_of(config_class, "model")
+        lines += [f"Keys of model={model}:", *(table(of_model) or ["  none"])]
+        lines += [f"  (models: {', '.join(config_class.models)})", ""]
     lines += ["Keys of every run:", *table(key for key in given if key in shared)]
     return "\n".join(lines).lstrip()
 
@@ -273,17 +330,23 @@ def _saved(given: Mapping[str, str], evaluate_only: bool) -> SavedConfig | None:
 def _field_type(config_class: type[RunConfig], name: str, key: str) -> Any:
     """The type of a key; refuses what the experiment does not know or use."""
     if key in config_class.unused:
-        raise ConfigError(f"{key} has no use in experiment {name}")
+        where = f" with model={default_of(config_class, 'model')}" if config_class.models else ""
+        raise ConfigError(f"{key} has no use in experiment {name}{where}")
     known = keys(config_class)
+    if key not in known and key.startswith(MODEL_KEY) and config_class.models:
+        model = default_of(config_class, "model")
+        options = [option for option in known if option.startswith(MODEL_KEY)]
+        hint = did_you_mean(key, options) or ", ".join(options) or "it has none"
+        raise ConfigError(f"unknown key {spell(key)!r} for model={model}: {hint}")
     if key not in known:
         hint = did_you_mean(key, known) or f"experiment={name} --help lists them"
         raise ConfigError(f"unknown key {spell(key)!r} for experiment {name}: {hint}")
-    return field_types(config_class)[key]
+    return field_types(config_class)[field_of(key)]
 
 
 def _build(config_class: type[RunConfig], name: str, values: Mapping[str, Any]) -> RunConfig:
     try:
-        config = config_class(**values)
+        config = config_class(**{field_of(key): value for key, value in values.items()})
         RunConfig.__post_init__(config)  # an experiment may have forgotten to call super()
     except ConfigError:
         raise

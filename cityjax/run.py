@@ -258,8 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if request.help:
             from cityjax.overrides import help_text
 
-            assert request.module is not None
-            print(help_text(request.module, request.experiment))
+            assert request.module is not None and request.shown is not None
+            print(help_text(request.module, request.shown, request.experiment))
             return 0
 
         from cityjax.allocator import keep_freed_memory

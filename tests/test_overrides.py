@@ -523,7 +523,7 @@ def test_a_field_of_a_type_that_could_not_be_read_back_is_refused_at_once(folder
 def test_help_shows_the_docstring_then_own_keys_then_run_keys():
     request = resolve(["experiment=tiny", "--help", "steps=nonsense"])
     assert request.help and request.configs == () and request.module is not None
-    text = help_text(request.module, "tiny")
+    text = help_text(request.module, request.shown, "tiny")
     lines = text.splitlines()
     assert lines[0] == "A tiny experiment."
     assert lines.index("Keys of tiny:") < lines.index("Keys of every run:")
