@@ -1,7 +1,6 @@
 """The run keys every experiment shares, the checks on them, and what makes two runs the same."""
 
 import dataclasses
-import difflib
 import enum
 import functools
 import hashlib
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from cityjax.errors import UserError
+from cityjax.errors import UserError, did_you_mean
 from cityjax.names import OPTIMIZERS, SCHEDULES
 
 T = TypeVar("T")
@@ -337,13 +336,6 @@ def difference(a: RunConfig, b: RunConfig) -> list[str]:
         for name in names
         if left.get(name, absent) != right.get(name, absent)
     ]
-
-
-def did_you_mean(word: str, choices: Sequence[str]) -> str:
-    """`did you mean X?` for the nearest choice, or an empty string where none is near."""
-    near = difflib.get_close_matches(word, choices, n=1)
-    near = near or difflib.get_close_matches(word.lower(), choices, n=1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def spell(value: Any) -> str:

@@ -22,7 +22,6 @@ from cityjax.config import (
     RunConfig,
     check_resolved,
     default_of,
-    did_you_mean,
     field_of,
     field_types,
     keys,
@@ -31,6 +30,7 @@ from cityjax.config import (
     value_of,
     with_model,
 )
+from cityjax.errors import did_you_mean
 from cityjax.grammar import (
     FREE_TEXT_KEYS,
     LARGEST_SWEEP,

@@ -14,12 +14,11 @@ from cityjax.config import (
     RESERVED_KEYS,
     ConfigError,
     RunConfig,
-    did_you_mean,
     field_types,
     one_line,
     spell,
 )
-from cityjax.errors import UserError
+from cityjax.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from cityjax.learner import Experiment
