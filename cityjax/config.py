@@ -4,15 +4,14 @@ import dataclasses
 import enum
 import functools
 import hashlib
-import inspect
 import json
 import math
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from cityjax.errors import UserError, did_you_mean
+from cityjax.errors import UserError, did_you_mean, spell
 from cityjax.names import OPTIMIZERS, SCHEDULES
 
 T = TypeVar("T")
@@ -39,20 +38,6 @@ def option(default: T, help: str) -> T:
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-class Choice(NamedTuple):
-    """One of the models that an experiment offers as `model=NAME`.
-
-    make: the module or function that makes it; its arguments named in `options`, which have types
-    and defaults there, are the keys `model.OPTION`: name -> one line of help. defaults: run keys
-    that this model changes the defaults of. unused: run keys it has no use for.
-    """
-
-    make: Callable[..., Any]
-    options: Mapping[str, str] = {}
-    defaults: Mapping[str, Any] = {}
-    unused: tuple[str, ...] = ()
-
-
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Keys of every run; an experiment subclasses it, adds its own and changes defaults.
@@ -66,7 +51,7 @@ class RunConfig:
     """
 
     unused: ClassVar[tuple[str, ...]] = ()
-    models: ClassVar[Mapping[str, Choice]] = {}
+    models: ClassVar[Mapping[str, Any]] = {}
 
     seed: int = option(0, "first random seed, an integer of at least 0")
     seeds: int = option(1, "how many seeds to train: seed .. seed + seeds - 1")
@@ -185,47 +170,6 @@ def default_of(config_class: type[RunConfig], key: str) -> Any:
 
 
 @functools.cache
-def with_model(config_class: type[RunConfig], model: str) -> type[RunConfig]:
-    """The configuration of an experiment whose `model` is chosen: with that model's own keys.
-
-    An experiment without a choice of models keeps its class.
-
-    Raises:
-      ConfigError: there is no such model; the message lists them.
-    """
-    if not config_class.models:
-        return config_class
-    if model not in config_class.models:
-        hint = did_you_mean(spell(model), list(config_class.models))
-        listed = ", ".join(config_class.models) + (f" ({hint})" if hint else "")
-        raise ConfigError(f"model={spell(model)} is unknown: {listed}")
-    choice = config_class.models[model]
-    own = {field.name: field for field in dataclasses.fields(config_class)}
-    types = field_types(config_class)
-    parameters = inspect.signature(choice.make).parameters
-    hints = typing.get_type_hints(choice.make)
-    if isinstance(choice.make, type):
-        hints |= typing.get_type_hints(choice.make.__init__) | hints
-    changed = {"model": model, **choice.defaults}
-    fields = [
-        (name, types[name], option(value, own[name].metadata.get("help", "")))
-        for name, value in changed.items()
-    ]
-    for name, text in choice.options.items():
-        fields.append((_MODEL_FIELD + name, hints[name], option(parameters[name].default, text)))
-    return dataclasses.make_dataclass(
-        config_class.__name__,
-        fields,
-        bases=(config_class,),
-        namespace={
-            "unused": (*config_class.unused, *choice.unused),
-            "__module__": config_class.__module__,
-        },
-        frozen=True,
-    )
-
-
-@functools.cache
 def field_types(config_class: type[RunConfig]) -> dict[str, Any]:
     """Type of each field, also where `from __future__ import annotations` made it a string.
 
@@ -336,28 +280,6 @@ def difference(a: RunConfig, b: RunConfig) -> list[str]:
         for name in names
         if left.get(name, absent) != right.get(name, absent)
     ]
-
-
-def spell(value: Any) -> str:
-    """A value as one would type it, on one line and of bounded length."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, (tuple, list)):
-        text = "[" + ",".join(map(spell, value)) + "]"
-    elif isinstance(value, float):
-        text = str(value).removesuffix(".0")
-    else:
-        text = str(value)
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= 100 else text[:97] + "..."
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its kind where it has none."""
-    lines = str(error).split("\n")
-    return spell(lines[0].strip()) or type(error).__name__
 
 
 def _plain(value: Any, hint: Any) -> Any:

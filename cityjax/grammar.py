@@ -9,21 +9,14 @@ import enum
 import functools
 import itertools
 import typing
-from typing import Any, NamedTuple
+from typing import Any
 
-from cityjax.config import ConfigError, RunConfig, field_types, leaf_types, one_line, spell
+from cityjax.config import ConfigError, RunConfig, field_types, leaf_types
+from cityjax.errors import one_line, spell
 
 # Their values are taken as they stand, whatever characters they hold, and never sweep.
 FREE_TEXT_KEYS = ("experiment", "config", "workdir", "data")
 LARGEST_SWEEP = 1000
-
-
-class Point(NamedTuple):
-    """One value of one key: as it is typed and as its field holds it."""
-
-    key: str
-    text: str
-    value: Any
 
 
 def is_free_text(key: str, hint: Any) -> bool:
@@ -31,17 +24,17 @@ def is_free_text(key: str, hint: Any) -> bool:
     return key in FREE_TEXT_KEYS and str in leaf_types(hint)
 
 
-def sweep_points(key: str, text: str, hint: Any, *, multirun: bool) -> list[Point]:
-    """The one value of a key, or with `multirun` the values of its sweep.
+def sweep(key: str, text: str, hint: Any, *, multirun: bool) -> list[str]:
+    """The one text of a key, or with `multirun` the texts of its sweep.
 
     Raises:
-      ConfigError: the text is malformed, of the wrong type, or a sweep where there is to be none.
+      ConfigError: the text is malformed, or a sweep where there is to be none.
     """
     if is_free_text(key, hint):
-        return [Point(key, text, text)]
+        return [text]
     override = parse(key, text)
     if not override.is_sweep_override():
-        return [Point(key, text, convert(key, text, override.value(), hint))]
+        return [text]
     if not multirun:
         listed = f"; a list is written {key}=[{spell(text)}]" if _sequence(hint) else ""
         raise ConfigError(f"{key}={spell(text)} is a sweep: add -m to run each value{listed}")
@@ -52,9 +45,18 @@ def sweep_points(key: str, text: str, hint: Any, *, multirun: bool) -> list[Poin
     if not 1 <= len(texts) <= LARGEST_SWEEP:
         number = f"more than {LARGEST_SWEEP}" if texts else "no"
         raise ConfigError(f"{key}={spell(text)} sweeps over {number} values")
-    return [
-        Point(key, point, convert(key, point, parse(key, point).value(), hint)) for point in texts
-    ]
+    return texts
+
+
+def read(key: str, text: str, hint: Any) -> Any:
+    """The value that one text, of no sweep, gives a key whose field has this type.
+
+    Raises:
+      ConfigError: the text is malformed or of the wrong type.
+    """
+    if is_free_text(key, hint):
+        return text
+    return convert(key, text, parse(key, text).value(), hint)
 
 
 def parse(key: str, text: str) -> Any:

@@ -6,15 +6,17 @@ are in docs/adr/003-hydra.md.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from cityjax import registry
+from cityjax.choices import with_model
 from cityjax.config import (
     MODEL_KEY,
     PLACE_KEYS,
@@ -25,20 +27,17 @@ from cityjax.config import (
     field_of,
     field_types,
     keys,
-    one_line,
-    spell,
     value_of,
-    with_model,
 )
-from cityjax.errors import did_you_mean
+from cityjax.errors import did_you_mean, one_line, spell
 from cityjax.grammar import (
     FREE_TEXT_KEYS,
     LARGEST_SWEEP,
-    Point,
     check_types,
     convert,
     parse,
-    sweep_points,
+    read,
+    sweep,
 )
 
 FLAGS = {"-m": "multirun", "--multirun": "multirun", "-h": "help", "--help": "help"}
@@ -100,71 +99,63 @@ def resolve(arguments: Sequence[str]) -> Request:
     module = saved.module if saved else registry.load(given["experiment"])
     name = Path(str(module.__file__)).stem
     source = saved.experiment if saved else registry.source_of(given["experiment"])
-    models = _models(module.Config, given, saved, multirun="multirun" in flags)
+    texts = {key: text for key, text in given.items() if key not in SPECIAL_KEYS}
+    multirun = "multirun" in flags
+    classes = _classes(module.Config, texts, saved, multirun=multirun)
+    first = next(iter(classes.values()))
     if "help" in flags:
-        shown = next(iter(models.values()))
-        return Request(name, source, module, shown=shown, evaluate_only=evaluate_only, help=True)
+        return Request(name, source, module, shown=first, evaluate_only=evaluate_only, help=True)
 
-    runs: list[tuple[type[RunConfig], tuple[Point, ...]]] = []
-    for config_class in models.values():
+    hints: dict[str, dict[str, Any]] = {}
+    for model, config_class in classes.items():
         check_types(config_class)
-    # Which keys there are, and their types, depends on the model: each has its own points.
-    points = {
-        model: {
-            key: sweep_points(
-                key, text, _field_type(config_class, name, key), multirun="multirun" in flags
-            )
-            for key, text in given.items()
-            if key not in SPECIAL_KEYS
-        }
-        for model, config_class in models.items()
-    }
-    any_points = next(iter(points.values()))
-    if math.prod(map(len, any_points.values())) > LARGEST_SWEEP:
+        hints[model] = {key: _field_type(config_class, name, key) for key in texts}
+    points = [
+        [(key, point) for point in sweep(key, text, hint, multirun=multirun)]
+        for (key, text), hint in zip(texts.items(), hints[next(iter(hints))].values(), strict=True)
+    ]
+    if math.prod(map(len, points)) > LARGEST_SWEEP:
         raise ConfigError(f"this sweep has more than {LARGEST_SWEEP} runs")
-    for places in itertools.product(*(range(len(values)) for values in any_points.values())):
-        place = dict(zip(any_points, places, strict=True))
-        model = (
-            any_points["model"][place["model"]].value if "model" in place else next(iter(models))
-        )
-        own = points[model]
-        runs.append((models[model], tuple(own[key][number] for key, number in place.items())))
     base: dict[str, Any] = {}
     if saved:  # repeated with the numbers of that run, in a place of its own
         known = keys(type(saved.config))
         base = {key: value_of(saved.config, key) for key in known if key not in PLACE_KEYS}
+    value = functools.cache(read)
+    configs, overrides = [], []
+    for run in itertools.product(*points):
+        model = dict(run).get("model", next(iter(classes)))
+        values = {key: value(key, text, hints[model][key]) for key, text in run}
+        configs.append(_build(classes[model], name, base | values))
+        overrides.append(tuple(f"{key}={text}" for key, text in run))
     return Request(
         name,
         source,
         module,
-        configs=tuple(
-            _build(config_class, name, base | {point.key: point.value for point in run})
-            for config_class, run in runs
-        ),
-        overrides=tuple(tuple(f"{point.key}={point.text}" for point in run) for _, run in runs),
+        configs=tuple(configs),
+        overrides=tuple(overrides),
         evaluate_only=evaluate_only,
     )
 
 
-def _models(
+def _classes(
     config_class: type[RunConfig],
-    given: Mapping[str, str],
+    texts: Mapping[str, str],
     saved: SavedConfig | None,
     *,
     multirun: bool,
 ) -> dict[str, type[RunConfig]]:
-    """The configuration class of each model that is asked for; one, of any name, without models."""
+    """The configuration class of each model asked for; one of no name where there is no choice."""
     if not config_class.models:
         return {"": config_class}
-    if "model" in given:
+    of_saved = value_of(saved.config, "model") if saved else None
+    names = [of_saved or default_of(config_class, "model")]
+    if "model" in texts:
         hint = field_types(config_class)["model"]
-        names = [p.value for p in sweep_points("model", given["model"], hint, multirun=multirun)]
-    else:
-        names = [value_of(saved.config, "model") if saved else default_of(config_class, "model")]
-    if saved and names != [value_of(saved.config, "model")]:
+        names = sweep("model", texts["model"], hint, multirun=multirun)
+    if saved and names != [of_saved]:
         raise ConfigError(
-            f"model={spell(given['model'])}: config= repeats a run of model="
-            f"{value_of(saved.config, 'model')}; begin another with experiment=NAME"
+            f"model={spell(texts['model'])}: config= repeats a run of model={of_saved};"
+            " begin another with experiment=NAME"
         )
     return {name: with_model(config_class, name) for name in names}
 
@@ -222,47 +213,6 @@ def load_config(path: str | os.PathLike[str]) -> SavedConfig:
         return SavedConfig(experiment, module, _build(config_class, name, values), resolved)
     except ConfigError as error:
         raise ConfigError(f"{shown}: {error}") from error
-
-
-def help_text(module: ModuleType, config_class: type[RunConfig], name: str) -> str:
-    """The experiment's docstring and a table of its keys: its own, then those of every run.
-
-    config_class: of `Request.shown`, whose model is chosen.
-    """
-    fields = {field.name: field for field in dataclasses.fields(config_class)}
-    shared = [field.name for field in dataclasses.fields(RunConfig)]
-    given = keys(config_class)
-    rows: dict[str, tuple[str, str]] = {}
-    for key in given:
-        field = field_of(key)
-        default, factory = fields[field].default, fields[field].default_factory
-        if factory is not dataclasses.MISSING:
-            default = factory()
-        # A changed default needs no new help: the nearest class that has some gives it.
-        owners = [vars(owner).get("__dataclass_fields__", {}) for owner in config_class.__mro__]
-        texts = [owner[field].metadata.get("help", "") for owner in owners if field in owner]
-        required = default is dataclasses.MISSING
-        rows[key] = ("(required)" if required else spell(default), next(filter(None, texts), ""))
-    width = max(map(len, rows))
-    default_width = max(len(default) for default, _ in rows.values())
-
-    def table(names: Iterable[str]) -> list[str]:
-        return [
-            f"  {key:<{width}}  {rows[key][0]:<{default_width}}  {rows[key][1]}".rstrip()
-            for key in names
-        ]
-
-    own = [key for key in given if key not in shared and not key.startswith(MODEL_KEY)]
-    of_model = [key for key in given if key.startswith(MODEL_KEY)]
-    lines = [(module.__doc__ or "").strip(), ""]
-    if own:
-        lines += [f"Keys of {name}:", *table(own), ""]
-    if config_class.models:
-        model = default_of(config_class, "model")
-        lines += [f"Keys of model={model}:", *(table(of_model) or ["  none"])]
-        lines += [f"  (models: {', '.join(config_class.models)})", ""]
-    lines += ["Keys of every run:", *table(key for key in given if key in shared)]
-    return "\n".join(lines).lstrip()
 
 
 def _split(arguments: Sequence[str]) -> tuple[set[str], dict[str, str]]:

@@ -15,10 +15,8 @@ from cityjax.config import (
     ConfigError,
     RunConfig,
     field_types,
-    one_line,
-    spell,
 )
-from cityjax.errors import UserError, did_you_mean
+from cityjax.errors import UserError, did_you_mean, one_line, spell
 
 if TYPE_CHECKING:
     from cityjax.learner import Experiment

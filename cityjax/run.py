@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_list()
             return 0
         if request.help:
-            from cityjax.overrides import help_text
+            from cityjax.help import help_text
 
             assert request.module is not None and request.shown is not None
             print(help_text(request.module, request.shown, request.experiment))

@@ -6,8 +6,9 @@ Expect: a test error of about 0.47 %, 0.59 % without shifts, in under five minut
 
 from dataclasses import dataclass
 
-from cityjax.config import ConfigError, RunConfig, check_choice, check_range, option, spell
+from cityjax.config import ConfigError, RunConfig, check_choice, check_range, option
 from cityjax.data.mnist import CLASSES
+from cityjax.errors import spell
 from cityjax.learner import Experiment
 from cityjax.models.cnn import CNN
 from cityjax.tasks.digits import classify_digits

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "cityjax"
 ORDER = """
 names errors terminal | ops | metrics | losses | data | models | optimizers | learner | learners
 | parallel seeds | checkpoint | fit | report | tasks
-| config grammar registry overrides | folder progress signals allocator train conclude run
+| config choices grammar registry overrides help
+| folder progress signals allocator train conclude run
 """
 RANK = {name: place for place, name in enumerate(ORDER.replace("|", " ").split())}
 
@@ -136,7 +137,17 @@ def test_only_parallel_names_devices_and_meshes():
 
 def test_configs_are_known_to_the_command_line_only():
     # Everything else takes plain arguments.
-    allowed = {"grammar", "registry", "overrides", "folder", "train", "conclude", "run"}
+    allowed = {
+        "choices",
+        "grammar",
+        "registry",
+        "overrides",
+        "help",
+        "folder",
+        "train",
+        "conclude",
+        "run",
+    }
     users = {layer(module) for module, names in IMPORTS.items() if "cityjax.config" in names}
     assert users <= allowed
 

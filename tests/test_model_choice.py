@@ -3,12 +3,14 @@
 import pytest
 
 from cityjax.config import ConfigError
-from cityjax.overrides import help_text, load_config, resolve, save_config
+from cityjax.help import help_text
+from cityjax.overrides import load_config, resolve, save_config
 
 EXPERIMENT = '''"""Two models to choose from."""
 from dataclasses import dataclass
 
-from cityjax.config import Choice, RunConfig, option
+from cityjax.choices import Choice, tuned
+from cityjax.config import RunConfig, option
 
 
 def network(nodes, *, hidden_size: int = 32, dropout: float = 0.1):
@@ -37,6 +39,7 @@ class Base(RunConfig):
 @dataclass(frozen=True)
 class Config(Base):
     steps: int = 3
+    models = tuned(Base.models, {"network": {"model.dropout": 0.2}})
 
 
 def build(config):
@@ -66,7 +69,7 @@ def test_the_default_model_has_its_own_keys_and_defaults(given):
 def test_another_model_changes_defaults_and_what_is_given_wins(given):
     (config,) = given("model=network").configs
     assert (config.learning_rate, config.steps) == (0.02, 7)
-    assert config.model_options() == {"hidden_size": 32, "dropout": 0.1}
+    assert config.model_options() == {"hidden_size": 32, "dropout": 0.2}
     (config,) = given("model=network", "steps=9", "model.hidden_size=64").configs
     assert (config.steps, config.model_options()["hidden_size"]) == (9, 64)
 

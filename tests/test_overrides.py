@@ -11,7 +11,8 @@ import pytest
 
 from cityjax import registry
 from cityjax.config import ConfigError
-from cityjax.overrides import help_text, load_config, resolve, save_config
+from cityjax.help import help_text
+from cityjax.overrides import load_config, resolve, save_config
 
 TINY = '''"""A tiny experiment.
 
