@@ -1,0 +1,158 @@
+"""Times as text, read onto the clock of the place."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from cityjax.data.cells import failures, shown
+from cityjax.data.files import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+DAY = 86_400
+_REMEDY = "write 2024-12-31 23:00, with +01:00 behind it if the offset is known, or epoch seconds"
+_TIME = (
+    r"^(?:(?P<year>[0-9]{4})[-/.](?P<month>[0-9]{1,2})[-/.](?P<day>[0-9]{1,2})"
+    r"|(?P<first>[0-9]{1,2})[-/.](?P<second>[0-9]{1,2})[-/.](?P<last>[0-9]{4}))"
+    r"(?:[Tt ] *(?P<hour>[0-9]{1,2})"
+    r"(?::(?P<minute>[0-9]{2})(?::(?P<seconds>[0-9]{2})(?:[.,]0+)?)?)?"
+    r"(?: ?(?P<half>[AaPp])[Mm])?"
+    r" ?(?:(?P<utc>[Zz]|UTC)|(?P<sign>[+-])(?P<ahead>[0-9]{2})(?::?(?P<past>[0-9]{2}))?)?)?$"
+)
+# Ten digits are 2024123123 where all cells can be read so, and else seconds.
+_COMPACT = r"^((?:19|20)[0-9]{2})(0[1-9]|1[0-2])([0-2][0-9]|3[01])([01][0-9]|2[0-3])?$"
+_EPOCH = r"^(?:(?P<seconds>[0-9]{9,10})|(?P<thousand>[0-9]{10})000)(?:\.0*)?$"
+
+
+class Clock(NamedTuple):
+    """Moments. local: int64 [U], the clock of the place in seconds since 1970-01-01 00:00 on it.
+
+    instant: int64 [U], seconds since 1970-01-01 00:00 UTC, or None where the text does not tell.
+    """
+
+    local: np.ndarray
+    instant: np.ndarray | None
+
+
+def read_clock(
+    texts: "pl.Series", refuse: Callable[[int, str], DataError], timezone: str | None = None
+) -> Clock:
+    """Read a column of times, all written in one way.
+
+    ISO 8601 with or without offset; 20241231 and 2024123123; D.M.Y; D/M/Y or M/D/Y where the column
+    itself shows which (one of the two must be impossible); also with AM and PM; epoch seconds or
+    milliseconds, which are UTC. What has an offset goes onto the clock of `timezone`; without
+    `timezone`, and where there is no offset, the clock as it is written is that of the place.
+
+    refuse: makes the error of the text at an index.
+    """
+    import polars as pl
+
+    if texts.str.contains(_COMPACT).all():
+        texts = texts.str.replace(_COMPACT, "$1-$2-$3 $4").str.strip_chars()
+    parts = texts.str.extract_groups(_TIME).struct.unnest()
+    epochs = texts.str.extract_groups(_EPOCH).struct.unnest()
+
+    def number(column: "pl.Series", missing: int = -1) -> np.ndarray:
+        return column.cast(pl.Int64).fill_null(missing).to_numpy()
+
+    epoch = number(epochs["seconds"].fill_null(epochs["thousand"]))
+    offset = parts["utc"].is_not_null().to_numpy() | parts["sign"].is_not_null().to_numpy()
+    year, last = number(parts["year"]), number(parts["last"])
+    style = np.select([epoch >= 0, year >= 0, last >= 0], [4, 2, 1], 0) + 8 * offset
+    if not style.all():
+        at = int(np.argmin(style))
+        raise refuse(at, f"{shown(texts[at])} is no time: {_REMEDY}")
+    if (style != style[0]).any():
+        at = int(np.argmax(style != style[0]))
+        message = f"{shown(texts[at])} is written otherwise than {shown(texts[0])} in the first row"
+        raise refuse(at, f"{message}: write all times in one way")
+    if style[0] == 4:
+        clock, east, known = epoch, np.zeros_like(epoch), True
+    else:
+        clock = _seconds_of_day(parts, number)
+        known = bool(offset[0])
+        hours, minutes = number(parts["ahead"], 0), number(parts["past"], 0)
+        west = parts["sign"].eq_missing("-").to_numpy()
+        east = np.where(west, -60, 60) * (60 * hours + minutes)
+        bad = (clock < 0) | (hours > 18) | (minutes > 59)
+        first, second = number(parts["first"]), number(parts["second"])
+        if style[0] & 2:
+            days = _days(year, number(parts["month"]), number(parts["day"]))
+        else:
+            days = _slashed(texts, first, second, last, refuse)
+        bad |= days == _NONE
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise refuse(at, f"{shown(texts[at])} does not exist: {_REMEDY}")
+        clock = clock + DAY * days
+    if not known:
+        return Clock(clock, None)
+    instant = clock - east
+    return Clock(clock if timezone is None else local_clock(instant, timezone), instant)
+
+
+def _seconds_of_day(parts: "pl.DataFrame", number: Callable[..., np.ndarray]) -> np.ndarray:
+    """Seconds since midnight, below 0 where there is no such time."""
+    hour, minute, second = (number(parts[name], 0) for name in ("hour", "minute", "seconds"))
+    half = parts["half"].str.to_lowercase()
+    twelve = half.is_not_null().to_numpy()
+    bad = np.where(twelve, (hour < 1) | (hour > 12), hour > 23) | (minute > 59) | (second > 59)
+    hour = np.where(twelve, hour % 12 + 12 * half.eq_missing("p").to_numpy(), hour)
+    return np.where(bad, -1, 3600 * hour + 60 * minute + second)
+
+
+_NONE = np.iinfo(np.int64).min  # a day that does not exist
+
+
+def _days(year: np.ndarray, month: np.ndarray, day: np.ndarray) -> np.ndarray:
+    """Days since 1970-01-01, `_NONE` where there is no such day."""
+    months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("datetime64[M]")
+    first = months.astype("datetime64[D]").astype(np.int64)
+    length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+    exists = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= length)
+    return np.where(exists, first + day - 1, _NONE)
+
+
+def _slashed(
+    texts: "pl.Series",
+    first: np.ndarray,
+    second: np.ndarray,
+    year: np.ndarray,
+    refuse: Callable[[int, str], DataError],
+) -> np.ndarray:
+    """Days of dates like 3/4/2024, in the one order in which all of them exist; 3.4. is April."""
+    day_first, month_first = _days(year, second, first), _days(year, first, second)
+    if texts.str.contains(r"^[0-9]+\.").all():
+        return day_first
+    no_day, no_month = day_first == _NONE, month_first == _NONE
+    if no_day.any() and no_month.any():
+        at, other = int(np.argmax(no_day)), int(np.argmax(no_month))
+        message = f"{shown(texts[at])} is no date with the day first"
+        raise refuse(at, f"{message}, {shown(texts[other])} none with the month first: {_REMEDY}")
+    if not no_day.any() and not no_month.any() and (day_first != month_first).any():
+        at = int(np.argmax(day_first != month_first))
+        message = f"{shown(texts[at])} may be day or month first, and no other row tells"
+        raise refuse(at, f"{message}: {_REMEDY}")
+    return month_first if no_day.any() else day_first
+
+
+def local_clock(instant: np.ndarray, timezone: str) -> np.ndarray:
+    """Return the clock of a time zone at instants, int64 seconds; DataError for an unknown zone."""
+    import polars as pl
+
+    try:
+        moments = pl.Series(instant * 1000).cast(pl.Datetime("ms", "UTC"))
+        local = moments.dt.convert_time_zone(timezone).dt.replace_time_zone(None)
+    except failures() as error:
+        raise DataError(
+            f"timezone {shown(timezone)} is unknown: name one such as Europe/Berlin or UTC"
+        ) from error
+    return local.to_physical().to_numpy() // 1000
+
+
+def moment(seconds: int | np.integer) -> str:
+    """Return a time of the local clock as errors show it."""
+    return str(np.datetime64(int(seconds), "s")).replace("T", " ")
