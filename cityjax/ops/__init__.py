@@ -1,1 +1,1 @@
-"""Numerics with a formulation of their own: convolution, pooling, shuffling and random numbers."""
+"""Numerics with a formulation of their own: convolution, pooling, graphs, shuffling, noise."""
