@@ -117,7 +117,7 @@ def last_value(values: np.ndarray, mask: np.ndarray, at: np.ndarray, horizon: in
 
     values: [T]; mask: bool [T]; at: origins [B]. NaN where nothing was observed before.
     """
-    return np.repeat(_last_observed(values, mask, 1)[at][:, None], horizon, axis=1)
+    return np.repeat(last_observed(values, mask, 1)[at][:, None], horizon, axis=1)
 
 
 def seasonal_value(
@@ -134,7 +134,7 @@ def seasonal_value(
     if period < horizon:
         raise ValueError(f"period {period} must be at least the horizon {horizon}")
     targets = np.asarray(at)[:, None] + np.arange(1, horizon + 1)
-    filled = _last_observed(values, mask, period)
+    filled = last_observed(values, mask, period)
     return np.where(targets >= period, filled[np.maximum(targets - period, 0)], np.nan)
 
 
@@ -156,9 +156,14 @@ def phase_median(
     return np.array([np.median(group) for group in groups])
 
 
-def _last_observed(values: np.ndarray, mask: np.ndarray, period: int) -> np.ndarray:
-    """Return at each step t the last observed of values[t], values[t - period], ..., else NaN."""
-    padding = -len(values) % period
-    steps = np.pad(np.where(mask, np.arange(len(values)), -1), (0, padding), constant_values=-1)
-    last = np.maximum.accumulate(steps.reshape(-1, period), axis=0).reshape(-1)[: len(values)]
-    return np.where(last >= 0, np.asarray(values, float)[last], np.nan)
+def last_observed(values: np.ndarray, mask: np.ndarray, period: int) -> np.ndarray:
+    """Return at each step t the last observed of values[t], values[t - period], ..., else NaN.
+
+    values: [T, ...]; mask: bool of the same shape. Nothing after t is read.
+    """
+    steps = np.arange(len(values), dtype=np.int32).reshape(-1, *(1,) * (values.ndim - 1))
+    padding = [(0, -len(values) % period), *[(0, 0)] * (values.ndim - 1)]
+    last = np.pad(np.where(mask, steps, -1), padding, constant_values=-1)
+    last = last.reshape(-1, period, *values.shape[1:])
+    last = np.maximum.accumulate(last, axis=0).reshape(-1, *values.shape[1:])[: len(values)]
+    return np.where(last >= 0, np.take_along_axis(values, np.maximum(last, 0), axis=0), np.nan)
