@@ -4,30 +4,17 @@ import numpy as np
 
 from cityjax.data.forecast import clock
 from cityjax.data.series import Series
-
-
-def carried(values: np.ndarray, period: int) -> np.ndarray:
-    """Return at each step t the last observed of values[t], values[t - period], ...; else NaN.
-
-    values: [T, N], NaN where missing.
-    """
-    padding = -len(values) % period
-    steps = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
-    steps = np.pad(steps, ((0, padding), (0, 0)), constant_values=-1)
-    grid = steps.reshape(-1, period, values.shape[1])
-    latest = np.maximum.accumulate(grid, axis=0).reshape(-1, values.shape[1])[: len(values)]
-    found = np.take_along_axis(values, np.maximum(latest, 0), axis=0)
-    return np.where(latest >= 0, found, np.nan)
+from cityjax.data.windows import last_observed
 
 
 def last_value(series: Series, at: np.ndarray, horizon: int) -> np.ndarray:
     """Forecast the last observed value at or before each origin: [W, H, N]."""
-    return np.repeat(carried(series.values, 1)[at][:, None], horizon, axis=1)
+    return np.repeat(last_observed(series.values, series.observed, 1)[at][:, None], horizon, axis=1)
 
 
 def seasonal(series: Series, at: np.ndarray, horizon: int, *, season: int) -> np.ndarray:
     """Forecast the last observed value a whole number of seasons before each target: [W, H, N]."""
-    held = carried(series.values, season)
+    held = last_observed(series.values, series.observed, season)
     ahead = np.arange(1, horizon + 1)
     # As many seasons back as it takes to be known at the origin.
     steps = np.asarray(at)[:, None] + ahead - season * -(-ahead // season)
