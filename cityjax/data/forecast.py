@@ -33,8 +33,8 @@ def arrays(
 
     values [T, N] in the series' unit, 0 where missing; observed [T, N]; clock [T, 3]; past
     [T, N, P] and known [T, N, K], covariates as z-scores of the steps before `train_stop`, 0 where
-    missing; profile [T, N, R], forecasts in the series' unit of each step that use nothing later
-    than a horizon before it (a typical day, the value a year ago).
+    missing; profile [T, N, R], what `data.profiles` forecasts of each step, in the series' unit,
+    without its own value: a typical day of train, the value at least a horizon ago.
     """
     observed = series.observed
     shape = series.values.shape
