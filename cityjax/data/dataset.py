@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cityjax.data.files import DataError, DataFile
-from cityjax.data.series import Series
+from cityjax.data.files import DataError, DataFile, digest, locate
+from cityjax.data.series import Series, regular
 
 SPLITS = ("train", "validation", "test")
 
@@ -23,12 +23,16 @@ class Protocol(NamedTuple):
     (1, h) pooled over steps 1 to h, and pooled over the whole horizon. select: the metric on
     validation that names the best checkpoint; by default the first measure over the horizon.
 
-    inside: the history of a window lies in its part too; else only its targets do. whole: all
-    targets of a window lie in its part; else those outside are masked, so that at every lead each
-    step of the part is a target once. standardised: metrics are of z-scores by the training part,
-    sensor by sensor. drop_last: where a published loader dropped the last incomplete batch of
-    the test windows, its batch size; 0 keeps every window. text: what else a result row says.
-    published: row -> metric -> value, as printed under this protocol.
+    gaps: rows that are far apart in time have missing values between them; else rows count as they
+    come, one step from each to the next. inside: the history of a window lies in its part too; else
+    only its targets do. whole: all targets of a window lie in its part; else those outside are
+    masked, so that at every lead each step of the part is a target once. standardised: metrics are
+    of z-scores by the training part, sensor by sensor. drop_last: where a published loader dropped
+    the last incomplete batch of the test windows, its batch size; 0 keeps every window. refit:
+    where the published rows are of models trained anew before every so many steps of the test part
+    on all before it, that number: forecasts then begin at the step before a part, not earlier.
+    text: what else a result row says. published: row -> metric -> value, as printed under this
+    protocol; metrics are named `rmse@3` or `rmse@1-12`, shares (mape, accuracy) are below 1.
     """
 
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
@@ -37,10 +41,12 @@ class Protocol(NamedTuple):
     measures: tuple[str, ...] = ("mae", "rmse")
     leads: tuple[int | tuple[int, int], ...] = ()
     select: str | None = None
+    gaps: bool = True
     inside: bool = False
     whole: bool = True
     standardised: bool = False
     drop_last: int = 0
+    refit: int = 0
     text: Mapping[str, str] = {}
     published: Mapping[str, Mapping[str, float]] = {}
 
@@ -68,8 +74,35 @@ class Dataset(NamedTuple):
     steps: str = ""
 
     def hashes(self) -> dict[str, str]:
-        """Sha256 of each file's content, for the result."""
-        return {f"{file.dataset}/{file.name}": file.sha256 for file in self.files}
+        """Sha256 of each file's content, for the result; an optional file may be absent."""
+        present = [file for file in self.files if not file.optional or locate(file)]
+        return {f"{file.dataset}/{file.name}": file.sha256 or digest(file) for file in present}
+
+
+def arranged(series: Series, protocol: Protocol) -> Series:
+    """Return the series in the steps that the protocol counts: with its gaps, or rows as they come.
+
+    Call it before `bounds`, windows and floors.
+    """
+    return regular(series) if protocol.gaps else series
+
+
+def printed(metrics: str, rows: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Return a published table as `Protocol.published` wants it, from rows as they are printed.
+
+    metrics: names apart by spaces, in the order of the columns; `mape%@3` is printed in percent.
+    rows: name -> values apart by spaces or slashes, `-` where there is none.
+    """
+    names = metrics.split()
+    table = {}
+    for row, text in rows.items():
+        values = text.replace("/", " ").split()
+        table[row] = {
+            name.replace("%", ""): float(value) / (100 if "%" in name else 1)
+            for name, value in zip(names, values, strict=True)
+            if value != "-"
+        }
+    return table
 
 
 def bounds(series: Series, protocol: Protocol) -> dict[str, tuple[int, int]]:

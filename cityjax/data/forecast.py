@@ -73,9 +73,8 @@ def origins(
     """
     parts = {}
     for split, (start, stop) in bounds(series, protocol).items():
-        first = (
-            start + history - 1 if protocol.inside else start - (1 if protocol.whole else horizon)
-        )
+        ahead = 1 if protocol.whole or protocol.refit else horizon
+        first = start + history - 1 if protocol.inside else start - ahead
         last = stop - horizon if protocol.whole else stop - 1
         found = np.arange(max(first, history - 1), last)
         # Rows whose targets hold a value, by running sums over the rows of the part.

@@ -51,7 +51,8 @@ def checked(series: Series) -> Series:
     Refused: shapes that disagree, time that does not increase, infinite values, a sensor without
     any value, known covariates with holes, a negative edge.
     """
-    values = np.asarray(series.values, np.float32)
+    # Row by row in memory: the last digit of a sum depends on the order it is taken in.
+    values = np.ascontiguousarray(series.values, np.float32)
     time = np.asarray(series.time).astype("datetime64[s]")
     if values.ndim != 2 or not values.size:
         raise DataError(f"values have shape {values.shape}: [steps, sensors] is expected")
@@ -99,7 +100,7 @@ def checked(series: Series) -> Series:
 
 
 def _covariate(name: str, array: np.ndarray, steps: int, sensors: int) -> np.ndarray:
-    array = np.asarray(array, np.float32)
+    array = np.ascontiguousarray(array, np.float32)
     if array.shape not in ((steps,), (steps, sensors)):
         raise DataError(
             f"covariate {name} has shape {array.shape}: ({steps},) or ({steps}, {sensors})"
