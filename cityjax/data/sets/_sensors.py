@@ -1,0 +1,98 @@
+"""Where the detectors of METR-LA, PEMS-BAY and PEMS0x stand, and the graphs between them.
+
+All files are optional: without them a series has no graph and no map.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cityjax.data.files import DataError, DataFile, locate, read
+from cityjax.data.readers import numbers, sparse_matrix, table
+
+
+def _file(name: str, sha256: str, source: str = "https://github.com/liyaguang/DCRNN") -> DataFile:
+    return DataFile("traffic_sensor_graphs", name, sha256, source=source, optional=True)
+
+
+# Rows of both locations are in the order of the weights, which fall with the distance.
+LOS_ANGELES = _file(
+    "graph_sensor_locations.csv",
+    "eb8ea96e07358b45d0e4ba3b89c2673fa20c54af50150249e627389e749ade6f",
+)
+BAY = _file(
+    "graph_sensor_locations_bay.csv",
+    "276ee01059610774d4e59572507f7e32eaac21f1f5882fcd9e3d7d426a4b7a6c",
+)
+LOS_ANGELES_WEIGHTS = _file(
+    "metr-la_adj_scipy_sparse.npz",
+    "6b8ec5e2d006b9bef512f00aaa28da3299b94f7a8c31215df68627fbfea7960c",
+    "https://github.com/hazdzz/STGCN",
+)
+BAY_WEIGHTS = _file(
+    "pems-bay_adj_scipy_sparse.npz",
+    "a05969fc6e0942f4de2d9a4904eab9ac04c4afe4fcd702eeecf913b43d588746",
+    "https://github.com/hazdzz/STGCN",
+)
+PEMS04 = _file(
+    "PEMS04.csv",
+    "68ffaa80447eb34428a9999dc28363c61406ec0fd714686d0582d2386ac6f5f7",
+    "https://github.com/guoshnBJTU/ASTGNN",
+)
+PEMS08 = _file(
+    "PEMS08.csv",
+    "859d68e7583ed4e6016588eaaca494d3ece286dae361614c5c1833017f87eaa7",
+    "https://github.com/guoshnBJTU/ASTGNN",
+)
+
+
+def locations(file: DataFile) -> dict[str, tuple[float, float]] | None:
+    """Return sensor -> (latitude, longitude) in the order of the file, None where it is absent."""
+    if locate(file) is None:
+        return None
+    frame = table(read(file), header=file is LOS_ANGELES)
+    if file is LOS_ANGELES:
+        frame = frame.drop("index")
+    return {str(sensor): (latitude, longitude) for sensor, latitude, longitude in frame.iter_rows()}
+
+
+def coordinates(file: DataFile, sensors: Sequence[str]) -> np.ndarray | None:
+    """Return [N, 2] of these sensors; None where the file is absent.
+
+    Raises DataError for a sensor that is not in the file.
+    """
+    places = locations(file)
+    return None if places is None else np.array([places[_known(s, places)] for s in sensors])
+
+
+def weights(file: DataFile, order: DataFile, sensors: Sequence[str]) -> np.ndarray | None:
+    """Return the published weights [N, N] between these sensors; None where a file is absent."""
+    places = locations(order)
+    if places is None or locate(file) is None:
+        return None
+    place = {name: number for number, name in enumerate(places)}
+    rows = [place[_known(sensor, place)] for sensor in sensors]
+    return sparse_matrix(read(file))[np.ix_(rows, rows)]
+
+
+def road_weights(file: DataFile, count: int) -> np.ndarray | None:
+    """Return weights [N, N] from road distances: exp(-(d / s)^2), s their standard deviation.
+
+    The file lists the pairs that a road joins, by number (the Gaussian kernel of Shuman et al.,
+    IEEE Signal Processing Magazine 2013, eq. 1). None where it is absent.
+    """
+    if locate(file) is None:
+        return None
+    start, end, distance = numbers(table(read(file)), "from", "to", "cost").T
+    pairs = start.astype(int), end.astype(int)
+    if max(pairs[0].max(), pairs[1].max()) >= count:
+        raise DataError(f"{file.name} names sensor {max(map(np.max, pairs))} of {count}")
+    result = np.zeros((count, count), np.float32)
+    result[pairs] = np.exp(-((distance / distance.std()) ** 2))
+    return result
+
+
+def _known(sensor: str, known) -> str:
+    if sensor not in known:
+        raise DataError(f"sensor {sensor} is not among the {len(known)} of its graph")
+    return sensor
