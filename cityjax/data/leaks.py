@@ -1,0 +1,78 @@
+"""Whether the future leaks: change the rows from some step on, and see what else changes.
+
+A test part that is changed may change nothing that was known before it: neither the arrays that
+training reads nor scalers, profiles, graphs or the chosen epoch.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cityjax.data.dataset import Protocol, bounds
+from cityjax.data.floors import floors
+from cityjax.data.forecast import arrays, origins
+from cityjax.data.series import Series
+from cityjax.data.windows import fit_scaler
+
+
+def leaks(
+    build: Callable[[Series], Mapping[str, Any]], series: Series, start: int
+) -> tuple[str, ...]:
+    """Return the names of what `build(series)` gives that depends on rows from `start` on.
+
+    build: what is to be known before `start`, arrays or numbers by name; called twice.
+    """
+    before, after = build(series), build(disturbed(series, start))
+    return tuple(name for name in before if not _same(before[name], after[name]))
+
+
+def disturbed(series: Series, start: int) -> Series:
+    """Return the series with every number from row `start` on changed, none before it.
+
+    What is missing stays missing: the shares of a split are of the rows that were observed.
+    """
+
+    def change(array: np.ndarray) -> np.ndarray:
+        rows = array[start:]
+        shift = np.random.default_rng(0).uniform(1, 2, rows.shape) * (1 + np.abs(rows))
+        return np.concatenate([array[:start], rows + shift.astype(array.dtype)])
+
+    return series._replace(
+        values=change(series.values),
+        past={name: change(array) for name, array in series.past.items()},
+        known={name: change(array) for name, array in series.known.items()},
+    )
+
+
+def training_view(
+    series: Series, protocol: Protocol, *, season: int, history: int, horizon: int, split: str
+) -> dict[str, np.ndarray]:
+    """Return all that forecasts up to the end of a part read: for `leaks`, by name.
+
+    series: as `dataset.arranged` gives it. split: "train" or "validation". The parts and their
+    origins, the arrays of `forecast.arrays` up to the part's end, the scaler, the graph, and the
+    floors' forecasts (with the profiles they are made of) of the part's windows.
+    """
+    rows = bounds(series, protocol)
+    stop = rows["train"][1]
+    found = origins(series, protocol, history=history, horizon=horizon)
+    view = {f"rows of {name}": np.array(part) for name, part in rows.items()}
+    view |= {f"origins of {name}": at for name, at in found.items()}
+    for name, array in arrays(series, train_stop=stop).items():
+        view[name] = array[: rows[split][1]]
+    view["scaler"] = np.stack(fit_scaler(series.values, series.observed, stop=stop))
+    view["graph"] = np.zeros(0) if series.adjacency is None else series.adjacency
+    at = found[split][:: max(1, len(found[split]) // 50)]
+    for name, forecast in floors(
+        series, protocol, season=season, history=history, horizon=horizon
+    ).items():
+        view[name] = forecast(at)
+    return view
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two arrays are the same bit by bit."""
+    first, second = np.asarray(first), np.asarray(second)
+    kind = (first.dtype, first.shape) == (second.dtype, second.shape)
+    return kind and first.tobytes() == second.tobytes()
