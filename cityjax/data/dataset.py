@@ -32,7 +32,7 @@ class Protocol(NamedTuple):
     where the published rows are of models trained anew before every so many steps of the test part
     on all before it, that number: forecasts then begin at the step before a part, not earlier.
     text: what else a result row says. published: row -> metric -> value, as printed under this
-    protocol; metrics are named `rmse@3` or `rmse@1-12`, shares (mape, accuracy) are below 1.
+    protocol; its metrics are named as in `metrics.by_name`: `rmse@3`, `rmse@1-12`.
     """
 
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
@@ -90,7 +90,7 @@ def arranged(series: Series, protocol: Protocol) -> Series:
 def printed(metrics: str, rows: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """Return a published table as `Protocol.published` wants it, from rows as they are printed.
 
-    metrics: names apart by spaces, in the order of the columns; `mape%@3` is printed in percent.
+    metrics: names apart by spaces, in the order of the columns.
     rows: name -> values apart by spaces or slashes, `-` where there is none.
     """
     names = metrics.split()
@@ -98,9 +98,7 @@ def printed(metrics: str, rows: Mapping[str, str]) -> dict[str, dict[str, float]
     for row, text in rows.items():
         values = text.replace("/", " ").split()
         table[row] = {
-            name.replace("%", ""): float(value) / (100 if "%" in name else 1)
-            for name, value in zip(names, values, strict=True)
-            if value != "-"
+            name: float(value) for name, value in zip(names, values, strict=True) if value != "-"
         }
     return table
 

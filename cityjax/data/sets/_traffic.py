@@ -36,7 +36,7 @@ def protocols(
 
 def full_table(rows: dict[str, str]) -> dict[str, dict[str, float]]:
     """Read MAE/RMSE/MAPE% at 15, 30 and 60 minutes."""
-    return printed(" ".join(f"mae@{h} rmse@{h} mape%@{h}" for h in (3, 6, 12)), rows)
+    return printed(" ".join(f"mae@{h} rmse@{h} mape@{h}" for h in (3, 6, 12)), rows)
 
 
 def mae_table(at_leads: dict[str, str], averages: dict[str, str]) -> dict[str, dict[str, float]]:
