@@ -7,11 +7,13 @@ training reads nor scalers, profiles, graphs or the chosen epoch.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cityjax.data.dataset import Protocol, bounds
 from cityjax.data.floors import floors
-from cityjax.data.forecast import arrays, origins
+from cityjax.data.forecast import arrays, origins, sources
 from cityjax.data.series import Series
 from cityjax.data.windows import fit_scaler
 
@@ -46,29 +48,56 @@ def disturbed(series: Series, start: int) -> Series:
 
 
 def training_view(
-    series: Series, protocol: Protocol, *, season: int, history: int, horizon: int, split: str
+    series: Series,
+    protocol: Protocol,
+    *,
+    season: int,
+    history: int,
+    horizon: int,
+    split: str,
+    batches: int = 2,
 ) -> dict[str, np.ndarray]:
-    """Return all that forecasts up to the end of a part read: for `leaks`, by name.
+    """Return all that training and forecasts up to the end of a part read: for `leaks`, by name.
 
     series: as `dataset.arranged` gives it. split: "train" or "validation". The parts and their
-    origins, the arrays of `forecast.arrays` up to the part's end, the scaler, the graph, and the
-    floors' forecasts (with the profiles they are made of) of the part's windows.
+    origins, the scaler, the graph, the floors' forecasts of the part's windows, and of train (and
+    of validation) the first and the last of the batches that a learner is fed. Whatever is fitted
+    or chosen by these alone, such as an epoch, cannot know more.
     """
     rows = bounds(series, protocol)
     stop = rows["train"][1]
     found = origins(series, protocol, history=history, horizon=horizon)
     view = {f"rows of {name}": np.array(part) for name, part in rows.items()}
     view |= {f"origins of {name}": at for name, at in found.items()}
-    for name, array in arrays(series, train_stop=stop).items():
-        view[name] = array[: rows[split][1]]
     view["scaler"] = np.stack(fit_scaler(series.values, series.observed, stop=stop))
     view["graph"] = np.zeros(0) if series.adjacency is None else series.adjacency
     at = found[split][:: max(1, len(found[split]) // 50)]
-    for name, forecast in floors(
-        series, protocol, season=season, history=history, horizon=horizon
-    ).items():
-        view[name] = forecast(at)
+    view |= floors(series, at, horizon, season=season, history=history, stop=stop)
+    train, evaluation = sources(
+        arrays(series, train_stop=stop),
+        found,
+        rows,
+        history=history,
+        horizon=horizon,
+        batch_size=min(16, len(found["train"])),
+        evaluation_batch_size=16,
+    )
+    fed = [("train", train, step) for step in range(batches)]
+    if split == "validation":
+        count, source = evaluation[split]
+        fed += [(split, source, step) for step in sorted({0, count - 1})]
+    key = jax.random.key(0)
+    for part, source, step in fed:
+        for name, array in _shown(source(key, jnp.asarray(step))).items():
+            view[f"{name} of batch {step} of {part}"] = array
     return view
+
+
+def _shown(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a batch; targets that do not count are 0, since nobody may look at them."""
+    targets = jnp.where(batch["mask"], batch["targets"], 0)
+    flat = {**batch["inputs"], "targets": targets, "mask": batch["mask"]}
+    return {name: np.asarray(array) for name, array in flat.items()}
 
 
 def _same(first: Any, second: Any) -> bool:
