@@ -1,10 +1,12 @@
-"""Standard output as terminals and pipes have it: any encoding, and readers that leave early."""
+"""Standard output as terminals and pipes have it, and a parser whose errors are one line."""
 
+import argparse
 import contextlib
 import io
 import os
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 
 @contextlib.contextmanager
@@ -19,3 +21,16 @@ def standard_output() -> Iterator[None]:
         # What is left in the buffer would fail once more: it goes nowhere instead.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line on standard error and exit 2, as everywhere in cityjax."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and leave."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave after what was printed (--help) has reached its reader."""
+        print(end="", flush=True)
+        super().exit(status, message)

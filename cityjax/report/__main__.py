@@ -1,35 +1,21 @@
 """`python -m cityjax.report RUN [RUN ...]`: rebuild one run's report, or compare several runs."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
 from cityjax.report.compare import compare_runs, comparison_table, write_comparison
 from cityjax.report.record import RunFolderError, load_run
 from cityjax.report.tables import result_table
-from cityjax.terminal import standard_output
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as everywhere in cityjax."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave after what was printed (--help) has reached its reader."""
-        print(end="", flush=True)
-        super().exit(status, message)
+from cityjax.terminal import Parser, standard_output
 
 
 @standard_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 after one line on standard error."""
-    parser = _Parser(prog="python -m cityjax.report", description=__doc__)
+    parser = Parser(prog="python -m cityjax.report", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
     parser.add_argument(
         "--output",
