@@ -19,7 +19,8 @@ def datasets() -> tuple[str, ...]:
 def dataset(name: str) -> Dataset:
     """Return the data set of this name, or the `DATASET` of a file of one's own, `./mine.py`.
 
-    Nothing of its data is read. Raises DataError for an unknown name, or a file without `DATASET`.
+    Nothing of its data is read. Raises DataError for an unknown name, a file that cannot be
+    imported or has no `DATASET`, and a data set without an honest protocol.
     """
     if name.endswith(".py"):
         return _from_file(Path(name))
@@ -40,8 +41,11 @@ def _from_file(path: Path) -> Dataset:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # someone's file can raise anything
-        raise DataError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{path} cannot be imported: {message}") from error
     found = getattr(module, "DATASET", None)
     if not isinstance(found, Dataset):
         raise DataError(f"{path} defines no DATASET = cityjax.data.dataset.Dataset(...)")
+    if "honest" not in found.protocols:
+        raise DataError(f"the data set of {path} has no protocol named 'honest': give it one")
     return found
