@@ -98,20 +98,22 @@ def hdf5_frame(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray, tupl
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             groups = [item for item in file.values() if isinstance(item, h5py.Group)]
-            if len(groups) != 1 or not {"axis0", "axis1", "block0_values"} <= set(groups[0]):
+            if len(groups) != 1 or not {"axis0", "axis1"} <= set(groups[0]):
                 raise DataError(f"{where} holds {sorted(file)}: one frame of pandas is expected")
             (group,) = groups
             arrays = {name: item[()] for name, item in group.items()}
             kind = group["axis1"].attrs.get("kind", "datetime64")
-    except OSError as error:
-        raise DataError(f"{where} cannot be read as HDF5: {error}") from error
-    columns = _names(arrays["axis0"])
-    place = {name: number for number, name in enumerate(columns)}
-    time = _moments(arrays["axis1"], kind, where)
-    values = np.full((len(time), len(columns)), np.nan)
-    for number in range(sum(name.endswith("_values") for name in arrays)):
-        items = [place[name] for name in _names(arrays[f"block{number}_items"])]
-        values[:, items] = arrays[f"block{number}_values"]
+        columns = _names(arrays["axis0"])
+        place = {name: number for number, name in enumerate(columns)}
+        time = _moments(arrays["axis1"], kind, where)
+        values = np.full((len(time), len(columns)), np.nan)
+        for number in range(sum(name.endswith("_values") for name in arrays)):
+            items = [place[name] for name in _names(arrays[f"block{number}_items"])]
+            values[:, items] = arrays[f"block{number}_values"]
+    except DataError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} is no frame of pandas in HDF5: {error}") from error
     return values, time, columns
 
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from cityjax.data.files import DataError, DataFile, locate, read
-from cityjax.data.readers import numbers, sparse_matrix, table
+from cityjax.data.readers import sparse_matrix, table
 
 
 def _file(name: str, sha256: str, source: str = "https://github.com/liyaguang/DCRNN") -> DataFile:
     return DataFile("traffic_sensor_graphs", name, sha256, source=source, optional=True)
 
 
-# Rows of both locations are in the order of the weights, which fall with the distance.
+# Rows of the locations are in the order of the weights, which fall with the distance.
 LOS_ANGELES = _file(
     "graph_sensor_locations.csv",
     "eb8ea96e07358b45d0e4ba3b89c2673fa20c54af50150249e627389e749ade6f",
@@ -29,10 +29,9 @@ LOS_ANGELES_WEIGHTS = _file(
     "6b8ec5e2d006b9bef512f00aaa28da3299b94f7a8c31215df68627fbfea7960c",
     "https://github.com/hazdzz/STGCN",
 )
-BAY_WEIGHTS = _file(
-    "pems-bay_adj_scipy_sparse.npz",
-    "a05969fc6e0942f4de2d9a4904eab9ac04c4afe4fcd702eeecf913b43d588746",
-    "https://github.com/hazdzz/STGCN",
+BAY_ROADS = _file(
+    "distances_bay_2017.csv",
+    "e5feed06bfa1ba4c554a946d0e03d99f2018365eec5a8f28fd8504dea9d082b5",
 )
 PEMS04 = _file(
     "PEMS04.csv",
@@ -75,20 +74,24 @@ def weights(file: DataFile, order: DataFile, sensors: Sequence[str]) -> np.ndarr
     return sparse_matrix(read(file))[np.ix_(rows, rows)]
 
 
-def road_weights(file: DataFile, count: int) -> np.ndarray | None:
+def road_weights(
+    file: DataFile, sensors: Sequence[str], *, least: float = 0.0
+) -> np.ndarray | None:
     """Return weights [N, N] from road distances: exp(-(d / s)^2), s their standard deviation.
 
-    The file lists the pairs that a road joins, by number (the Gaussian kernel of Shuman et al.,
-    IEEE Signal Processing Magazine 2013, eq. 1). None where it is absent.
+    The file lists pairs of sensors that a road joins, and how long it is; weights below `least`
+    are 0 (Li et al., DCRNN, ICLR 2018, section 4: 0.1). None where it is absent.
+
+    Raises DataError for a road from or to a sensor that is not among these.
     """
     if locate(file) is None:
         return None
-    start, end, distance = numbers(table(read(file)), "from", "to", "cost").T
-    pairs = start.astype(int), end.astype(int)
-    if max(pairs[0].max(), pairs[1].max()) >= count:
-        raise DataError(f"{file.name} names sensor {max(map(np.max, pairs))} of {count}")
-    result = np.zeros((count, count), np.float32)
-    result[pairs] = np.exp(-((distance / distance.std()) ** 2))
+    start, end, distance = table(read(file), header=file is not BAY_ROADS).to_numpy().T
+    place = {name: number for number, name in enumerate(sensors)}
+    pairs = tuple([place[_known(str(int(s)), place)] for s in ends] for ends in (start, end))
+    weight = np.exp(-((distance / distance.std()) ** 2))
+    result = np.zeros((len(sensors), len(sensors)), np.float32)
+    result[pairs] = np.where(weight >= least, weight, 0)
     return result
 
 

@@ -68,7 +68,9 @@ def load_speeds(
     )
 
 
-def load_flows(file: DataFile, start: str, graph: Callable[[int], np.ndarray | None]) -> Series:
+def load_flows(
+    file: DataFile, start: str, graph: Callable[[tuple[str, ...]], np.ndarray | None]
+) -> Series:
     """Read flow, occupancy and speed every 5 minutes from an array `data` [T, N, 3] of numpy."""
     data = npz(read(file), "data", file.name)
     if data.ndim != 3 or data.shape[2] != 3 or data.dtype.kind not in "fiu":
@@ -77,15 +79,15 @@ def load_flows(file: DataFile, start: str, graph: Callable[[int], np.ndarray | N
             "[steps, detectors, 3] (flow, occupancy, speed) are expected"
         )
     flow, occupancy, speed = np.moveaxis(data, 2, 0)
-    count = flow.shape[1]
+    sensors = tuple(map(str, range(flow.shape[1])))
     return checked(
         Series(
             values=np.where(flow == 0, np.nan, flow),
             time=every(start, 300, len(flow)),
             step=300,
-            sensors=tuple(map(str, range(count))),
+            sensors=sensors,
             unit="vehicles/5 min",
             past={"occupancy": occupancy, "speed": speed},
-            adjacency=graph(count),
+            adjacency=graph(sensors),
         )
     )

@@ -14,7 +14,7 @@ FILE = DataFile("metr_la", "metr-la.h5", "", source=f"{HOME} (README: Google Dri
 
 
 def load():
-    """Read speeds in miles per hour, with the published graph where it is at hand."""
+    """Read speeds in miles per hour, with the graph and the map where they are at hand."""
     return _traffic.load_speeds(
         FILE,
         lambda sensors: _sensors.weights(

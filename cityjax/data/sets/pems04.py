@@ -14,7 +14,7 @@ FILE = DataFile("pems04", "PEMS04.npz", "", source=f"{HOME} (data/PEMS04)")
 def load():
     """Read vehicles per 5 minutes, with the graph of roads where it is at hand."""
     return _traffic.load_flows(
-        FILE, "2018-01-01", lambda count: _sensors.road_weights(_sensors.PEMS04, count)
+        FILE, "2018-01-01", lambda sensors: _sensors.road_weights(_sensors.PEMS04, sensors)
     )
 
 

@@ -14,7 +14,7 @@ FILE = DataFile("pems08", "PEMS08.npz", "", source=f"{HOME} (data/PEMS08)")
 def load():
     """Read vehicles per 5 minutes, with the graph of roads where it is at hand."""
     return _traffic.load_flows(
-        FILE, "2016-07-01", lambda count: _sensors.road_weights(_sensors.PEMS08, count)
+        FILE, "2016-07-01", lambda sensors: _sensors.road_weights(_sensors.PEMS08, sensors)
     )
 
 

@@ -14,10 +14,10 @@ FILE = DataFile("pems_bay", "pems-bay.h5", "", source=f"{HOME} (README: Google D
 
 
 def load():
-    """Read speeds in miles per hour, with the published graph where it is at hand."""
+    """Read speeds in miles per hour, with the graph and the map where they are at hand."""
     return _traffic.load_speeds(
         FILE,
-        lambda sensors: _sensors.weights(_sensors.BAY_WEIGHTS, _sensors.BAY, sensors),
+        lambda sensors: _sensors.road_weights(_sensors.BAY_ROADS, sensors, least=0.1),
         lambda sensors: _sensors.coordinates(_sensors.BAY, sensors),
     )
 
@@ -28,7 +28,7 @@ DATASET = Dataset(
     domain="transport",
     licence="none stated",
     home=HOME,
-    files=(FILE, _sensors.BAY_WEIGHTS, _sensors.BAY),
+    files=(FILE, _sensors.BAY_ROADS, _sensors.BAY),
     read=load,
     season=2016,
     protocols=_traffic.protocols(
@@ -47,6 +47,6 @@ DATASET = Dataset(
     ),
     cite="Y. Li et al., DCRNN, ICLR 2018; California PeMS",
     steps="Google Drive: pems-bay.h5, as DCRNN's README links it, 52,116 rows of 325 columns.\n"
-    "Graph and map: graph_sensor_locations_bay.csv (DCRNN) and pems-bay_adj_scipy_sparse.npz, the "
-    "adjacency of hazdzz/STGCN, in traffic_sensor_graphs of CITYJAX_DATA.",
+    "Graph and map: distances_bay_2017.csv and graph_sensor_locations_bay.csv (data/sensor_graph "
+    "of DCRNN) in traffic_sensor_graphs of CITYJAX_DATA.",
 )
