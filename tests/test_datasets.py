@@ -30,6 +30,7 @@ def real(name):
 
 # Shape, first and last time, seconds a step, values missing in the rows, rows missing between them.
 HOLDS = {
+    "appliances": ((19735, 1), "2016-01-11T17:00", "2016-05-27T18:00", 600, 0, 0),
     "beijing_air": ((35064, 9), "2013-03-01T00:00", "2017-02-28T23:00", 3600, 6625, 0),
     "bike": ((17544, 1), "2011-01-01T00:00", "2012-12-31T23:00", 3600, 17544 - 17379, 0),
     "chickenpox": ((521, 20), "2005-01-03T00:00", "2014-12-22T00:00", 604800, 0, 0),

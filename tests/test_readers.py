@@ -227,10 +227,9 @@ def test_the_roads_of_pems(file, count, roads):
 
 
 def test_empty_cells_and_na_are_missing_and_types_are_of_all_rows():
-    frame = readers.table(b"a,b\n1,x\nNA,y\n,z\n2.5,w\n")
-    np.testing.assert_array_equal(
-        readers.numbers(frame, "a"), np.array([[1], [np.nan], [np.nan], [2.5]], np.float32)
-    )
+    frame = readers.table(b'a,b\n1," 7"\nNA,"8"\n,"9 "\n2.5,""\n')
+    expected = np.array([[1, 7], [np.nan, 8], [np.nan, 9], [2.5, np.nan]], np.float32)
+    np.testing.assert_array_equal(readers.numbers(frame, "a", "b"), expected)
 
 
 def test_rows_of_one_time_become_their_mean_in_order():

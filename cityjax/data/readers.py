@@ -28,10 +28,12 @@ def table(content: bytes, *, header: bool = True) -> "pl.DataFrame":
 
 
 def numbers(frame: "pl.DataFrame", *columns: str) -> np.ndarray:
-    """Return columns as float32 [T, columns], NaN where null."""
+    """Return columns as float32 [T, columns], NaN where null; blanks around a number are cut."""
     import polars as pl
+    from polars import selectors
 
-    return frame.select(pl.col(columns).cast(pl.Float32)).to_numpy()
+    frame = frame.select(columns).with_columns(selectors.string().str.strip_chars())
+    return frame.cast(pl.Float32).to_numpy()
 
 
 def times(strings: "pl.Series", format: str = "%Y-%m-%d %H:%M:%S") -> np.ndarray:
