@@ -289,7 +289,7 @@ def test_an_unknown_name_gets_the_nearest_one(capsys):
     ("text", "reason"),
     [
         ("1 +", "cannot be imported: SyntaxError"),
-        ("raise ValueError('of\\nmine')", "cannot be imported: ValueError: of mine"),
+        ("raise ValueError('of\\nmine')", "cannot be imported: ValueError: of"),
         ("DATASET = 3", "defines no DATASET"),
         (MINE.format(url=None, sha256="").replace('"honest"', '"mine"'), "no protocol named"),
     ],

@@ -10,12 +10,14 @@ import pytest
 
 from cityjax import registry
 from cityjax import run as command
+from cityjax.data.__main__ import main as data
 from cityjax.report.__main__ import main as report
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-RUN, REPORT = ["python", "-m", "cityjax.run"], ["python", "-m", "cityjax.report"]
+RUN, REPORT, DATA = (["python", "-m", f"cityjax.{name}"] for name in ("run", "report", "data"))
+PROGRAMS = [(RUN, command.main), (REPORT, report), (DATA, data)]
 # An installation is for .ci/run to follow; whatever else a shell block holds has to run here.
 INSTALLATION = re.compile(r"pip install|-m venv|^uv |^pytest$")
 
@@ -116,8 +118,9 @@ def test_every_command_runs_as_printed(tmp_path, capsys, monkeypatch):
             for name, value in environment.items():
                 if name != "XLA_FLAGS":  # read once, at start; conftest has given eight devices
                     patch.setenv(name, value)
-            assert program in (RUN, REPORT), f"README's {line!r} is no command this test knows"
-            code = (command.main if program == RUN else report)(rest)
+            mains = [main for known, main in PROGRAMS if known == program]
+            assert mains, f"README's {line!r} is no command this test knows"
+            code = mains[0](rest)
         shown = capsys.readouterr()
         assert (code, shown.err) == (0, ""), f"README's {line!r}"
         if "parallel=pmap" in rest:
@@ -129,6 +132,7 @@ def test_every_command_runs_as_printed(tmp_path, capsys, monkeypatch):
         assert list(tmp_path.glob(f"runs/{name}/*/report.html"))
     assert (tmp_path / "runs" / "other" / "report.html").exists()
     assert (tmp_path / "comparison.html").exists()
+    assert (tmp_path / "i94.png").exists()
 
 
 def test_commands_are_those_of_ci():

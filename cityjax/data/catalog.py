@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cityjax.data.dataset import Dataset
 from cityjax.data.files import DataError
-from cityjax.errors import did_you_mean
+from cityjax.errors import did_you_mean, one_line
 
 _FOLDER = Path(__file__).parent / "sets"
 
@@ -41,8 +41,8 @@ def _from_file(path: Path) -> Dataset:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # someone's file can raise anything
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{path} cannot be imported: {message}") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise DataError(f"{path} cannot be imported: {reason}") from error
     found = getattr(module, "DATASET", None)
     if not isinstance(found, Dataset):
         raise DataError(f"{path} defines no DATASET = cityjax.data.dataset.Dataset(...)")
