@@ -163,16 +163,16 @@ def test_the_published_parts_of_metr_la_and_its_kin_are_those_of_windows():
 def test_roads_become_weights_by_their_length(folder):
     file = DataFile("roads", "roads.csv", "")
     assert _sensors.road_weights(file, "012") is None
-    put(folder, "roads", "roads.csv", b"from,to,cost\n0,1,1\n1,2,2\n2,0,3\n")
+    put(folder, "roads", "roads.csv", b"from,to,cost\n0,1,1\n1,2,2\n2,0,3\n2,0,3\n9,0,1\n")
     expected = np.zeros((3, 3))
     # The standard deviation of the lengths is the root of 2/3.
     expected[[0, 1, 2], [1, 2, 0]] = np.exp([-1.5, -6, -13.5])
     found = _sensors.road_weights(file, ("0", "1", "2"))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    turned = _sensors.road_weights(file, ("2", "1", "0"), least=0.1)
+    turned = _sensors.road_weights(file, ("2", "1", "0"), threshold=0.1)
     np.testing.assert_allclose(turned, expected[::-1, ::-1] * (expected[::-1, ::-1] > 0.1))
-    with pytest.raises(DataError, match="sensor 2 is not among the 2 of its graph"):
-        _sensors.road_weights(file, ("0", "1"))
+    with pytest.raises(DataError, match="no edge of the list joins two of the sensors"):
+        _sensors.road_weights(file, ("7", "8"))
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_weights_and_places_follow_the_order_of_the_sensors():
 def test_the_graph_of_pems_bay_is_that_of_dcrnn():
     places = _sensors.locations(_sensors.BAY)
     assert places is not None and len(places) == 325
-    found = _sensors.road_weights(_sensors.BAY_ROADS, tuple(places), least=0.1)
+    found = _sensors.road_weights(_sensors.BAY_ROADS, tuple(places), threshold=0.1)
     assert found is not None and (found > 0).sum() == 2694
     np.testing.assert_array_equal(np.diag(found), 1)
     points = _sensors.coordinates(_sensors.BAY, tuple(places))

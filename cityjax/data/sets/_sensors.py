@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cityjax.data.files import DataError, DataFile, locate, read
+from cityjax.data.graphs import from_edges, gaussian_kernel
 from cityjax.data.readers import sparse_matrix, table
 
 
@@ -75,24 +76,17 @@ def weights(file: DataFile, order: DataFile, sensors: Sequence[str]) -> np.ndarr
 
 
 def road_weights(
-    file: DataFile, sensors: Sequence[str], *, least: float = 0.0
+    file: DataFile, sensors: Sequence[str], *, threshold: float = 0.0
 ) -> np.ndarray | None:
-    """Return weights [N, N] from road distances: exp(-(d / s)^2), s their standard deviation.
+    """Return the Gaussian kernel [N, N] of the lengths of roads; None where the file is absent.
 
-    The file lists pairs of sensors that a road joins, and how long it is; weights below `least`
-    are 0 (Li et al., DCRNN, ICLR 2018, section 4: 0.1). None where it is absent.
-
-    Raises DataError for a road from or to a sensor that is not among these.
+    The file lists sensor, sensor, length; roads of other sensors are left out.
     """
     if locate(file) is None:
         return None
-    start, end, distance = table(read(file), header=file is not BAY_ROADS).to_numpy().T
-    place = {name: number for number, name in enumerate(sensors)}
-    pairs = tuple([place[_known(str(int(s)), place)] for s in ends] for ends in (start, end))
-    weight = np.exp(-((distance / distance.std()) ** 2))
-    result = np.zeros((len(sensors), len(sensors)), np.float32)
-    result[pairs] = np.where(weight >= least, weight, 0)
-    return result
+    frame = table(read(file), header=file is not BAY_ROADS)
+    edges = [(str(int(start)), str(int(end)), length) for start, end, length in frame.iter_rows()]
+    return gaussian_kernel(from_edges(sensors, edges, absent=np.inf), threshold=threshold)
 
 
 def _known(sensor: str, known) -> str:

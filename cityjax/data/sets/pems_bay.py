@@ -17,7 +17,7 @@ def load():
     """Read speeds in miles per hour, with the graph and the map where they are at hand."""
     return _traffic.load_speeds(
         FILE,
-        lambda sensors: _sensors.road_weights(_sensors.BAY_ROADS, sensors, least=0.1),
+        lambda sensors: _sensors.road_weights(_sensors.BAY_ROADS, sensors, threshold=0.1),
         lambda sensors: _sensors.coordinates(_sensors.BAY, sensors),
     )
 
