@@ -14,15 +14,13 @@ from cityjax.config import (
     RunConfig,
     check_choice,
     check_range,
-    did_you_mean,
     difference,
     field_types,
     keys,
     leaf_types,
-    one_line,
     option,
-    spell,
 )
+from cityjax.errors import did_you_mean, one_line, spell
 
 
 class Colour(enum.Enum):
