@@ -1,0 +1,57 @@
+"""An encoder-decoder of each sensor, all by one set of weights (Sutskever et al. 2014)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cityjax.models.forecasting import Inputs, future, past
+from cityjax.models.layers import Dropout
+from cityjax.models.rnn import Recurrent
+
+
+class Seq2Seq(nn.Module):
+    """Recurrent layers read the history of a sensor, others what is known of its horizon.
+
+    Layer l of the decoder starts from the last state of layer l of the encoder. A decoder step
+    reads the covariates, profiles and calendar of its step, never a forecast: training and
+    forecasting see the same. cell: as in `rnn.Recurrent`; dropout: between layers and before the
+    head, in training. quantiles: how many; 0 for a point.
+    """
+
+    horizon: int
+    steps_per_day: int
+    hidden_size: int = 64
+    layers: int = 1
+    cell: str = "gru"
+    dropout: float = 0.0
+    quantiles: int = 0
+
+    @nn.compact
+    def __call__(
+        self, inputs: Inputs, *, train: bool = False, axis_name: str | None = None
+    ) -> jax.Array:
+        """Map windows to forecasts [B, H, N] or [B, H, N, Q]; H as the clock has it."""
+        batch, _, sensors, _ = inputs["history"].shape
+
+        def rows(x: jax.Array) -> jax.Array:  # [B, S, N, C] to [B N, S, C]
+            return jnp.moveaxis(x, 2, 1).reshape(batch * sensors, x.shape[1], x.shape[3])
+
+        def drop(x: jax.Array) -> jax.Array:
+            kept = Dropout(self.dropout)(
+                x.reshape(batch, sensors, *x.shape[1:]), train=train, axis_name=axis_name
+            )
+            return kept.reshape(x.shape)
+
+        read, ahead = (
+            rows(past(inputs, self.steps_per_day)),
+            rows(future(inputs, self.steps_per_day)),
+        )
+        for layer in range(self.layers):
+            if layer:
+                read, ahead = drop(read), drop(ahead)
+            read = Recurrent(self.hidden_size, self.cell, name=f"encoder_{layer}")(read)
+            decoder = Recurrent(self.hidden_size, self.cell, name=f"decoder_{layer}")
+            ahead = decoder(ahead, read[:, -1])
+        y = nn.Dense(max(1, self.quantiles), name="head")(drop(ahead))
+        y = jnp.moveaxis(y.reshape(batch, sensors, self.horizon, -1), 1, 2)
+        return y if self.quantiles else y[..., 0]
