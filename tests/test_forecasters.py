@@ -9,7 +9,10 @@ import pytest
 
 from cityjax.learner import from_linen
 from cityjax.models import linear
+from cityjax.models.rnn import Recurrent
+from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
+from cityjax.models.tgcn import TGCN
 from cityjax.ops.graph import dense_matmul, normalized
 
 BATCH, STEPS, HORIZON, SENSORS = 2, 6, 3, 5
@@ -52,6 +55,10 @@ MODULES = {
         HORIZON, STEPS_PER_DAY, 4, 1, supports=graph, adaptive_size=2, quantiles=q
     ),
     "stid_daily": lambda graph, q: STID(HORIZON, 1, 4, 1, quantiles=q),
+    "seq2seq": lambda graph, q: Seq2Seq(HORIZON, STEPS_PER_DAY, 4, 2, quantiles=q),
+    "seq2seq_lstm": lambda graph, q: Seq2Seq(HORIZON, 1, 4, cell="lstm", quantiles=q),
+    "tgcn": lambda graph, q: TGCN(HORIZON, STEPS_PER_DAY, graph[0], 4, quantiles=q),
+    "tgcn_alone": lambda graph, q: TGCN(HORIZON, 1, None, 4, quantiles=q),
 }
 every_model = pytest.mark.parametrize("name", MODULES)
 
@@ -246,3 +253,61 @@ def test_dropout_of_a_forecaster_does_not_depend_on_the_split_of_a_batch():
     whole = forecast(inputs)
     np.testing.assert_allclose(split.reshape(whole.shape), whole, rtol=1e-5, atol=1e-6)
     assert not np.allclose(whole, model.apply(params, {}, inputs)[0])
+
+
+# Recurrent forecasters.
+
+
+def calendar(clock):
+    """The calendar of steps [B, S, 3] in numpy: sines, cosines, the weekday."""
+    turns = np.stack([clock[..., 2] / 365.25, clock[..., 0] / STEPS_PER_DAY], axis=-1)
+    angles = 2 * np.pi * turns
+    return np.concatenate([np.sin(angles), np.cos(angles), np.eye(7)[clock[..., 1]]], axis=-1)
+
+
+def columns_of(inputs, steps, n):
+    """What is known ahead of each step of sensor n: [B, S, D]."""
+    parts = [inputs["known"][:, steps, n], inputs["profile"][:, steps, n]]
+    return np.concatenate([*parts, calendar(inputs["clock"][:, steps])], axis=-1)
+
+
+def past_of(inputs, n):
+    parts = [inputs["history"][:, :, n, :1], inputs["observed"][:, :, n, None]]
+    parts += [inputs["history"][:, :, n, 1:], columns_of(inputs, slice(0, STEPS), n)]
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def recurrent(params, *inputs):
+    return np.asarray(Recurrent(4).apply({"params": params}, *inputs))
+
+
+def test_an_encoder_decoder_is_that_of_each_sensor_alone():
+    inputs = window(7)
+    model = made("seq2seq")
+    params, _ = drawn(model, inputs)
+    found, _ = model.apply(params, {}, inputs)
+    for n in range(SENSORS):
+        read = past_of(inputs, n)
+        ahead = columns_of(inputs, slice(STEPS, None), n).astype(np.float32)
+        for layer in range(2):
+            read = recurrent(params[f"encoder_{layer}"], read)
+            ahead = recurrent(params[f"decoder_{layer}"], ahead, read[:, -1])
+        expected = dense(params["head"], ahead)[..., 0]
+        np.testing.assert_allclose(found[:, :, n], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tgcn_in_numpy():
+    inputs = window(8)
+    model = made("tgcn")
+    params, _ = drawn(model, inputs)
+    graph = np.asarray(supports()[0](jnp.eye(SENSORS)))
+    x = np.stack([past_of(inputs, n) for n in range(SENSORS)], axis=2)  # [B, T, N, C]
+    x = relu(dense(params["first"], np.einsum("nm,btmc->btnc", graph, x)))
+    bias = np.asarray(params["second"]["bias"])
+    f = np.einsum("nm,btmc->btnc", graph, x @ np.asarray(params["second"]["kernel"]) + bias)
+    f = 1 / (1 + np.exp(-f))
+    found, _ = model.apply(params, {}, inputs)
+    for n in range(SENSORS):
+        hidden = recurrent(params["gru"], f[:, :, n].astype(np.float32))[:, -1]
+        expected = dense(params["head"]["Dense_0"], hidden)
+        np.testing.assert_allclose(found[:, :, n], expected, rtol=1e-4, atol=1e-4)
