@@ -1,6 +1,6 @@
 """Forecasters over windows of many sensors: what each must hold, and its formula in numpy."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,12 @@ import pytest
 
 from cityjax.learner import from_linen
 from cityjax.models import linear
+from cityjax.models.patchtst import PatchTST
 from cityjax.models.rnn import Recurrent
 from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
+from cityjax.models.wavenet import GraphWaveNet
 from cityjax.ops.graph import dense_matmul, normalized
 
 BATCH, STEPS, HORIZON, SENSORS = 2, 6, 3, 5
@@ -59,7 +61,12 @@ MODULES = {
     "seq2seq_lstm": lambda graph, q: Seq2Seq(HORIZON, 1, 4, cell="lstm", quantiles=q),
     "tgcn": lambda graph, q: TGCN(HORIZON, STEPS_PER_DAY, graph[0], 4, quantiles=q),
     "tgcn_alone": lambda graph, q: TGCN(HORIZON, 1, None, 4, quantiles=q),
+    "wavenet": lambda graph, q: GraphWaveNet(
+        HORIZON, STEPS_PER_DAY, graph, 2, 3, 4, dilations=(1, 2), quantiles=q
+    ),
+    "patchtst": lambda graph, q: PatchTST(HORIZON, 4, 2, 4, 2, 2, 6, quantiles=q),
 }
+GRAPH = ("stid_graph", "tgcn", "wavenet")  # those that read a fixed graph
 every_model = pytest.mark.parametrize("name", MODULES)
 
 
@@ -77,6 +84,19 @@ def drawn(model, inputs, seed=0):
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@cache
+def compiled(name, order=None, sensors=SENSORS, steps=STEPS, seed=0):
+    """A model's compiled `(params, state, inputs) -> outputs`, with parameters drawn for it."""
+    model = made(name, supports(None if order is None else np.array(order), sensors))
+    params, state = drawn(model, window(sensors=sensors, steps=steps), seed)
+    return jax.jit(lambda *given: model.apply(*given)[0]), params, state
+
+
+def in_numpy(name):
+    """Parameters and state of `compiled(name)` as numpy arrays."""
+    return jax.tree.map(np.asarray, compiled(name)[1:])
 
 
 def permuted(tree, order):
@@ -102,49 +122,50 @@ def test_shapes_of_points_and_quantiles_with_any_covariates_and_one_sensor(name)
 
 @every_model
 def test_permuting_the_sensors_permutes_the_forecast(name):
-    inputs, order = window(), np.array([3, 0, 4, 1, 2])
-    model = made(name)
-    params, state = drawn(model, inputs)
-    expected, _ = model.apply(params, state, inputs)
-    turned = {k: v if k == "clock" else v[:, :, order] for k, v in inputs.items()}
-    found, _ = made(name, supports(order)).apply(permuted(params, order), state, turned)
+    inputs, order = window(), (3, 0, 4, 1, 2)
+    apply, params, state = compiled(name)
+    expected = np.asarray(apply(params, state, inputs))
+    turned = {k: v if k == "clock" else v[:, :, np.array(order)] for k, v in inputs.items()}
+    apply = compiled(name, order)[0] if name in GRAPH else apply
+    found = apply(permuted(params, np.array(order)), state, turned)
     np.testing.assert_allclose(found, expected[:, :, order], rtol=1e-4, atol=1e-5)
-    assert np.ptp(np.asarray(expected), axis=2).min() > 0
+    assert np.ptp(expected, axis=2).min() > 0
 
 
 @every_model
-def test_what_is_missing_never_matters_and_one_window_not_to_another(name):
+def test_what_is_missing_never_matters_nor_one_window_to_another(name):
     inputs = window(1)
-    model = made(name)
-    params, state = drawn(model, inputs)
-    expected, _ = jax.jit(model.apply)(params, state, inputs)
+    apply, params, state = compiled(name)
+    expected = apply(params, state, inputs)
     inputs["history"][..., 0][~inputs["observed"]] = np.nan
-    found, _ = jax.jit(model.apply)(params, state, inputs)
-    np.testing.assert_array_equal(found, expected)
-    one, _ = model.apply(params, state, {k: v[:1] for k, v in inputs.items()})
-    np.testing.assert_allclose(one, expected[:1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(apply(params, state, inputs), expected)
+    other = window(2)
+    for array, another in zip(inputs.values(), other.values(), strict=True):
+        array[1] = another[1]
+    found = apply(params, state, inputs)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found[1], expected[1])
 
 
 @every_model
-@pytest.mark.parametrize("observed", [True, False])
-def test_gradients_are_finite_and_reach_every_parameter(name, observed):
-    inputs = window(2)
-    inputs["observed"] = inputs["observed"] & observed
-    inputs["history"][..., 0] *= observed
+def test_gradients_are_finite_and_reach_every_parameter(name):
     model = made(name)
-    params, state = drawn(model, inputs)
+    _, params, state = compiled(name)
 
     @jax.jit
-    def gradient(params):
+    def gradient(inputs):
         def loss(params):
             outputs, _ = model.apply(params, state, inputs, train=True, key=jax.random.key(1))
             return jnp.square(outputs - 1).mean()
 
         return jax.grad(loss)(params)
 
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(params)):
+    inputs = window(2)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(inputs)):
+        assert np.isfinite(leaf).all() and np.asarray(leaf).any(), path
+    inputs["observed"][:], inputs["history"][..., 0] = False, 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(inputs)):
         assert np.isfinite(leaf).all(), path
-        assert not observed or np.asarray(leaf).any(), path
 
 
 # The linear family.
@@ -161,13 +182,14 @@ def history(inputs):
 
 def test_nlinear_in_numpy():
     inputs = window(3)
-    model = made("nlinear")
-    params, _ = drawn(model, inputs)
+    params, state = in_numpy("nlinear")
     dense = params["_OverTime_0"]["Dense_0"]
     x = history(inputs)
     change = np.einsum("btn,th->bhn", x - x[:, -1:], dense["kernel"])
-    expected = x[:, -1:] + change + np.asarray(dense["bias"])[:, None]
-    np.testing.assert_allclose(model.apply(params, {}, inputs)[0], expected, rtol=1e-4, atol=1e-5)
+    expected = x[:, -1:] + change + dense["bias"][:, None]
+    np.testing.assert_allclose(
+        compiled("nlinear")[0](params, state, inputs), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_linear_model_starts_at_the_last_value_or_zero():
@@ -181,18 +203,17 @@ def test_a_linear_model_starts_at_the_last_value_or_zero():
 
 def test_dlinear_in_numpy():
     inputs = window(3)
-    model = made("dlinear")
-    params, _ = drawn(model, inputs)
+    params, state = in_numpy("dlinear")
     x = history(inputs)
     ends = np.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
     trend = (ends[:, :-2] + ends[:, 1:-1] + ends[:, 2:]) / 3
     expected = 0
     for name, part in (("trend", trend), ("rest", x - trend)):
         dense = params[name]["Dense_0"]
-        expected += (
-            np.einsum("btn,th->bhn", part, dense["kernel"]) + np.asarray(dense["bias"])[:, None]
-        )
-    np.testing.assert_allclose(model.apply(params, {}, inputs)[0], expected, rtol=1e-4, atol=1e-5)
+        expected += np.einsum("btn,th->bhn", part, dense["kernel"]) + dense["bias"][:, None]
+    np.testing.assert_allclose(
+        compiled("dlinear")[0](params, state, inputs), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_moving_average_keeps_a_constant_and_refuses_an_even_window():
@@ -207,7 +228,7 @@ def test_a_moving_average_keeps_a_constant_and_refuses_an_even_window():
 
 
 def dense(params, x):
-    return x @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
+    return np.asarray(x) @ np.asarray(params["kernel"]) + np.asarray(params["bias"])
 
 
 def relu(x):
@@ -216,9 +237,8 @@ def relu(x):
 
 def test_stid_in_numpy():
     inputs = window(5)
-    model = made("stid_graph")
-    params, _ = drawn(model, inputs)
-    found, _ = model.apply(params, {}, inputs)
+    params, state = in_numpy("stid_graph")
+    found = compiled("stid_graph")[0](params, state, inputs)
     adaptive = np.exp(relu(params["sensor_source"] @ params["sensor_target"].T))
     adaptive /= adaptive.sum(axis=1, keepdims=True)
     for b in range(BATCH):
@@ -249,10 +269,10 @@ def test_dropout_of_a_forecaster_does_not_depend_on_the_split_of_a_batch():
         return model.apply(params, {}, inputs, **options)[0]
 
     halves = jax.tree.map(lambda a: a.reshape(2, 2, *a.shape[1:]), inputs)
-    split = jax.vmap(partial(forecast, axis_name="batch"), axis_name="batch")(halves)
-    whole = forecast(inputs)
+    split = jax.jit(jax.vmap(partial(forecast, axis_name="batch"), axis_name="batch"))(halves)
+    whole = jax.jit(forecast)(inputs)
     np.testing.assert_allclose(split.reshape(whole.shape), whole, rtol=1e-5, atol=1e-6)
-    assert not np.allclose(whole, model.apply(params, {}, inputs)[0])
+    assert not np.allclose(whole, jax.jit(model.apply)(params, {}, inputs)[0])
 
 
 # Recurrent forecasters.
@@ -277,15 +297,15 @@ def past_of(inputs, n):
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
+@jax.jit
 def recurrent(params, *inputs):
-    return np.asarray(Recurrent(4).apply({"params": params}, *inputs))
+    return Recurrent(4).apply({"params": params}, *inputs)
 
 
 def test_an_encoder_decoder_is_that_of_each_sensor_alone():
     inputs = window(7)
-    model = made("seq2seq")
-    params, _ = drawn(model, inputs)
-    found, _ = model.apply(params, {}, inputs)
+    params, state = in_numpy("seq2seq")
+    found = compiled("seq2seq")[0](params, state, inputs)
     for n in range(SENSORS):
         read = past_of(inputs, n)
         ahead = columns_of(inputs, slice(STEPS, None), n).astype(np.float32)
@@ -298,16 +318,95 @@ def test_an_encoder_decoder_is_that_of_each_sensor_alone():
 
 def test_tgcn_in_numpy():
     inputs = window(8)
-    model = made("tgcn")
-    params, _ = drawn(model, inputs)
+    params, state = in_numpy("tgcn")
     graph = np.asarray(supports()[0](jnp.eye(SENSORS)))
     x = np.stack([past_of(inputs, n) for n in range(SENSORS)], axis=2)  # [B, T, N, C]
     x = relu(dense(params["first"], np.einsum("nm,btmc->btnc", graph, x)))
     bias = np.asarray(params["second"]["bias"])
     f = np.einsum("nm,btmc->btnc", graph, x @ np.asarray(params["second"]["kernel"]) + bias)
     f = 1 / (1 + np.exp(-f))
-    found, _ = model.apply(params, {}, inputs)
+    found = compiled("tgcn")[0](params, state, inputs)
     for n in range(SENSORS):
         hidden = recurrent(params["gru"], f[:, :, n].astype(np.float32))[:, -1]
         expected = dense(params["head"]["Dense_0"], hidden)
         np.testing.assert_allclose(found[:, :, n], expected, rtol=1e-4, atol=1e-4)
+
+
+# Graph WaveNet.
+
+
+def test_graph_wavenet_in_numpy():
+    inputs = window(9)
+    params, state = in_numpy("wavenet")
+    scores = relu(params["sensor_source"] @ params["sensor_target"].T)
+    adaptive = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    graphs = [np.asarray(support(jnp.eye(SENSORS))) for support in supports()] + [adaptive]
+    x = np.stack([past_of(inputs, n) for n in range(SENSORS)], axis=2)[:, -4:]
+    x = dense(params["start"], x)  # 1 + 1 + 2 steps are seen
+    skips = []
+    for layer, dilation in enumerate((1, 2)):
+        kernel = np.asarray(params[f"convolution_{layer}"]["kernel"])
+        both = x[:, :-dilation] @ kernel[:3] + x[:, dilation:] @ kernel[3:]
+        both = both + np.asarray(params[f"convolution_{layer}"]["bias"])
+        g = np.tanh(both[..., :3]) / (1 + np.exp(-both[..., 3:]))
+        skips.append(g[:, -1])
+        if layer == 0:
+            powers = [np.eye(SENSORS), *(m for a in graphs for m in (a, a @ a))]
+            moved = [np.einsum("nm,btmc->btnc", power, g) for power in powers]
+            x = x[:, dilation:] + dense(params["diffusion_0"], np.concatenate(moved, axis=-1))
+            held, norm = state["batch_stats"]["BatchNorm_0"], params["BatchNorm_0"]
+            x = (x - held["mean"]) / np.sqrt(held["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    y = relu(dense(params["end"], relu(dense(params["skip"], np.concatenate(skips, axis=-1)))))
+    expected = np.moveaxis(dense(params["head"]["Dense_0"], y), 2, 1)
+    found = compiled("wavenet")[0](params, state, inputs)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_graph_wavenet_takes_histories_of_any_length():
+    for steps in (1, 3, 9):
+        inputs = window(10, steps=steps)
+        model = made("wavenet")
+        params, state = drawn(model, inputs)
+        found = jax.eval_shape(model.apply, params, state, inputs)[0]
+        assert found.shape == (BATCH, HORIZON, SENSORS)
+
+
+# PatchTST.
+
+
+def test_patchtst_in_numpy():
+    inputs = window(11)
+    model = from_linen(PatchTST(HORIZON, 4, 2, 4, 2, 1, 6))
+    params, state = jax.tree.map(np.asarray, drawn(model, inputs))
+    x = np.moveaxis(history(inputs), 1, 2)
+    x = np.concatenate([x, x[..., -1:], x[..., -1:]], axis=-1)  # 6 steps and 2 more
+    x = np.stack([x[..., 0:4], x[..., 2:6], x[..., 4:8]], axis=2)
+    x = dense(params["patch"], x) + np.asarray(params["place"])
+    queries, keys, values = np.split(dense(params["attention_0"]["Dense_0"], x), 3, axis=-1)
+    mixed = []
+    for head in (slice(0, 2), slice(2, 4)):
+        q, k, v = queries[..., head], keys[..., head], values[..., head]
+        scores = np.exp(q @ np.swapaxes(k, -1, -2) / np.sqrt(2))
+        mixed.append(scores / scores.sum(axis=-1, keepdims=True) @ v)
+
+    def normed(name, x):
+        held, norm = state["batch_stats"][name], params[name]
+        return (x - held["mean"]) / np.sqrt(held["var"] + 1e-5) * norm["scale"] + norm["bias"]
+
+    attended = dense(params["attention_0"]["Dense_1"], np.concatenate(mixed, axis=-1))
+    x = np.asarray(normed("BatchNorm_0", x + attended))
+    y = np.asarray(jax.nn.gelu(dense(params["Dense_0"], x)))
+    x = np.asarray(normed("BatchNorm_1", x + dense(params["Dense_1"], y)))
+    expected = dense(params["head"]["Dense_0"], x.reshape(BATCH, SENSORS, -1))
+    found, _ = model.apply(params, state, inputs)
+    np.testing.assert_allclose(found, np.moveaxis(expected, 2, 1), rtol=1e-3, atol=1e-3)
+
+
+def test_patchtst_takes_histories_shorter_than_a_patch_and_refuses_uneven_heads():
+    inputs = window(12, steps=2)
+    model = made("patchtst")
+    params, state = drawn(model, inputs)
+    found = jax.eval_shape(model.apply, params, state, inputs)[0]
+    assert found.shape == (BATCH, HORIZON, SENSORS)
+    with pytest.raises(ValueError, match="heads=3 do not divide hidden_size=16"):
+        drawn(from_linen(PatchTST(HORIZON, heads=3)), inputs)
