@@ -398,7 +398,7 @@ def test_patchtst_in_numpy():
     y = np.asarray(jax.nn.gelu(dense(params["Dense_0"], x)))
     x = np.asarray(normed("BatchNorm_1", x + dense(params["Dense_1"], y)))
     expected = dense(params["head"]["Dense_0"], x.reshape(BATCH, SENSORS, -1))
-    found, _ = model.apply(params, state, inputs)
+    found, _ = jax.jit(model.apply)(params, state, inputs)
     np.testing.assert_allclose(found, np.moveaxis(expected, 2, 1), rtol=1e-3, atol=1e-3)
 
 
