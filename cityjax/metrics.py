@@ -217,15 +217,21 @@ def quantile_errors(
 
 
 def crps(quantiles: Sequence[float], *, at: Horizon = None) -> Metric:
-    """Continuous ranked probability score in the targets' unit: twice the mean pinball loss.
+    """Continuous ranked probability score in the targets' unit: twice the integral of pinball loss.
 
-    The mean over evenly spread quantiles stands for the integral over all (Gneiting and Ranjan
-    2011); of the median alone it is the mean absolute error.
+    The integral over all levels (Gneiting and Ranjan 2011) is a sum in which each quantile counts
+    by the share of levels it is nearest to; of the median alone it is the mean absolute error.
+    quantiles: rising levels between 0 and 1. Raises ValueError for others.
     """
+    edges = np.array([0, *quantiles, 1], np.float64)
+    if not len(quantiles) or (np.diff(edges) <= 0).any():
+        raise ValueError(f"quantiles={list(quantiles)}: rising levels in 0 .. 1 are expected")
+    middles = (edges[1:-2] + edges[2:-1]) / 2
+    shares = np.diff([0, *middles, 1])
 
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         errors, mask = quantile_errors(outputs, batch, quantiles, at)
-        return masked_sum(2 * errors.mean(axis=-1), mask)
+        return masked_sum(2 * (errors @ jnp.asarray(shares, errors.dtype)), mask)
 
     return Metric(accumulate)
 

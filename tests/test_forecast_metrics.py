@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from cityjax import losses, metrics
 
@@ -31,9 +32,16 @@ def rows(outputs, batch, columns):
     return outputs[:, columns][kept].astype(np.float64), targets[:, columns][kept].astype(float)
 
 
-def pinball_twin(p, y):
+def pinball_twin(p, y, levels=LEVELS):
     d = y[:, None] - p
-    return np.where(d > 0, np.array(LEVELS) * d, (np.array(LEVELS) - 1) * d).mean(axis=1)
+    return np.where(d > 0, np.array(levels) * d, (np.array(levels) - 1) * d)
+
+
+def crps_twin(p, y, levels=LEVELS):
+    """Twice the mean pinball loss, each of a thousand levels by the quantile nearest to it."""
+    fine = (np.arange(1000) + 0.5) / 1000
+    nearest = np.abs(fine[:, None] - np.array(levels)).argmin(axis=1)
+    return 2 * pinball_twin(p, y, levels)[:, nearest].mean()
 
 
 TWINS = {
@@ -45,7 +53,7 @@ TWINS = {
     "frobenius_accuracy": lambda p, y: 1 - np.linalg.norm(p - y) / np.linalg.norm(y),
 }
 INTERVAL_TWINS = {
-    "crps": lambda p, y: 2 * pinball_twin(p, y).mean(),
+    "crps": crps_twin,
     "coverage": lambda p, y: ((p[:, 0] <= y) & (y <= p[:, -1])).mean(),
     "width": lambda p, y: (p[:, -1] - p[:, 0]).mean(),
 }
@@ -99,7 +107,7 @@ def test_the_pinball_loss_equals_its_twin_and_its_masked_gradient_is_zero():
     outputs, batch = forecasts(4, quantiles=True)
     loss = losses.pinball(LEVELS)
     total, count = loss(jnp.asarray(outputs), batch)
-    values = pinball_twin(*rows(outputs, batch, COLUMNS[None]))
+    values = pinball_twin(*rows(outputs, batch, COLUMNS[None])).mean(axis=1)
     np.testing.assert_allclose(total, values.sum(), rtol=1e-5)
     assert count == len(values) == batch["mask"].sum()
     hidden = ~batch["mask"]
@@ -122,6 +130,27 @@ def test_the_pinball_loss_is_least_at_the_quantile():
 def test_levels_that_are_none_are_refused(levels):
     with pytest.raises(ValueError, match="levels between 0 and 1"):
         losses.pinball(levels)
+    with pytest.raises(ValueError, match="rising levels"):
+        metrics.crps(levels)
+    with pytest.raises(ValueError, match="rising levels"):
+        metrics.crps((0.5, *levels, 0.2))
+
+
+def test_the_crps_of_uneven_quantiles_is_near_its_integral():
+    # Of a standard normal forecast at y: y (2 Phi(y) - 1) + 2 phi(y) - 1 / sqrt(pi).
+    levels = np.linspace(0, 1, 41)[1:-1] ** 2
+    outputs = np.broadcast_to(norm.ppf(levels), (3, 1, 1, len(levels))).astype(np.float32)
+    y = np.array([-0.5, 0.0, 2.0])
+    expected = (y * (2 * norm.cdf(y) - 1) + 2 * norm.pdf(y) - 1 / np.sqrt(np.pi)).mean()
+    batch = {"targets": y[:, None, None].astype(np.float32), "mask": np.ones((3, 1, 1), bool)}
+    found = score(metrics.crps(tuple(levels)), outputs, batch)
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+
+
+def test_the_crps_of_a_median_is_the_absolute_error():
+    outputs, batch = forecasts(7)
+    found = score(metrics.crps((0.5,)), outputs[..., None], batch)
+    assert found == score(metrics.mean_absolute_error(), outputs, batch)
 
 
 def test_outputs_that_are_not_of_these_quantiles_are_refused():
