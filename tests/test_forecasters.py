@@ -9,6 +9,7 @@ import pytest
 
 from cityjax.learner import from_linen
 from cityjax.models import linear
+from cityjax.models.forecasting import rising
 from cityjax.models.patchtst import PatchTST
 from cityjax.models.rnn import Recurrent
 from cityjax.models.seq2seq import Seq2Seq
@@ -118,6 +119,29 @@ def test_shapes_of_points_and_quantiles_with_any_covariates_and_one_sensor(name)
             shape, _ = jax.eval_shape(model.apply, params, state, inputs)
             expected = (BATCH, HORIZON, sensors, *((quantiles,) if quantiles else ()))
             assert shape.shape == expected
+
+
+@every_model
+def test_quantiles_never_cross(name):
+    inputs = window(13)
+    model = made(name, quantiles=4)
+    found = np.asarray(jax.jit(model.apply)(*drawn(model, inputs), inputs)[0])
+    assert (np.diff(found, axis=-1) >= 0).all() and np.median(np.diff(found, axis=-1)) > 0.1
+
+
+def test_quantiles_by_hand():
+    # softplus(log(e^a - 1)) = a: steps of 1, 2 down and 3, 4 up from 5.
+    def step(size):
+        return np.log(np.expm1(size))
+
+    x = jnp.array([step(2.0), step(1.0), 5.0, step(3.0), step(4.0)])
+    np.testing.assert_allclose(rising(x), [2, 4, 5, 8, 12], rtol=1e-6)
+    np.testing.assert_allclose(rising(x[:2]), [step(1.0) - 2, step(1.0)], rtol=1e-6)
+    np.testing.assert_array_equal(rising(x[2:3]), [5])
+    # Hardly a step, far from zero: rounding does not make them cross.
+    x = np.random.default_rng(0).normal(-12, 2, (1000, 9)).astype(np.float32)
+    x[:, 4] = 1000
+    assert (np.diff(rising(jnp.asarray(x))) >= 0).all()
 
 
 @every_model

@@ -65,9 +65,27 @@ def by_sensor(x: jax.Array) -> jax.Array:
 
 
 def by_step(x: jax.Array, horizon: int, quantiles: int) -> jax.Array:
-    """[B, N, H Q] as forecasts [B, H, N], or of Q `quantiles` above 0 as [B, H, N, Q]."""
+    """[B, N, H Q] as forecasts [B, H, N], or of Q `quantiles` above 0 as rising [B, H, N, Q]."""
     x = x.reshape(*x.shape[:2], horizon, *((quantiles,) if quantiles else ()))
-    return jnp.moveaxis(x, 2, 1)
+    x = jnp.moveaxis(x, 2, 1)
+    return rising(x) if quantiles else x
+
+
+def rising(x: jax.Array) -> jax.Array:
+    """Return quantiles that never cross: the middle of x [..., Q], and steps up and down from it.
+
+    The steps are softplus of the others, so each quantile moves those beyond it.
+    """
+    middle = x.shape[-1] // 2
+    steps = jnp.moveaxis(jax.nn.softplus(x), -1, 0)
+    # Sums from the middle outwards, one after the other: rounding cannot make them cross.
+    up = [x[..., middle]]
+    for step in steps[middle + 1 :]:
+        up.append(up[-1] + step)
+    down = [x[..., middle]]
+    for step in steps[:middle][::-1]:
+        down.append(down[-1] - step)
+    return jnp.stack(down[:0:-1] + up, axis=-1)
 
 
 class Head(nn.Module):

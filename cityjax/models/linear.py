@@ -50,8 +50,10 @@ class NLinear(nn.Module):
         x = _history(inputs)
         last = x[..., -1:]
         outputs = self.horizon * max(1, self.quantiles)
-        y = last + _OverTime(outputs, self.per_sensor)(x - last)
-        return by_step(y, self.horizon, self.quantiles)
+        change = _OverTime(outputs, self.per_sensor)(x - last)
+        change = by_step(change, self.horizon, self.quantiles)
+        last = jnp.swapaxes(last, 1, 2)
+        return change + (last[..., None] if self.quantiles else last)
 
 
 class DLinear(nn.Module):

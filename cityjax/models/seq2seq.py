@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.forecasting import Inputs, future, past
+from cityjax.models.forecasting import Inputs, by_step, future, past
 from cityjax.models.layers import Dropout
 from cityjax.models.rnn import Recurrent
 
@@ -53,5 +53,4 @@ class Seq2Seq(nn.Module):
             decoder = Recurrent(self.hidden_size, self.cell, name=f"decoder_{layer}")
             ahead = decoder(ahead, read[:, -1])
         y = nn.Dense(max(1, self.quantiles), name="head")(drop(ahead))
-        y = jnp.moveaxis(y.reshape(batch, sensors, self.horizon, -1), 1, 2)
-        return y if self.quantiles else y[..., 0]
+        return by_step(y.reshape(batch, sensors, -1), self.horizon, self.quantiles)
