@@ -59,7 +59,7 @@ MODULES = {
     ),
     "stid_daily": lambda graph, q: STID(HORIZON, 1, 4, 1, quantiles=q),
     "seq2seq": lambda graph, q: Seq2Seq(HORIZON, STEPS_PER_DAY, 4, 2, quantiles=q),
-    "seq2seq_lstm": lambda graph, q: Seq2Seq(HORIZON, 1, 4, cell="lstm", quantiles=q),
+    "seq2seq_lstm": lambda graph, q: Seq2Seq(HORIZON, STEPS_PER_DAY, 4, 1, "lstm", quantiles=q),
     "tgcn": lambda graph, q: TGCN(HORIZON, STEPS_PER_DAY, graph[0], 4, quantiles=q),
     "tgcn_alone": lambda graph, q: TGCN(HORIZON, 1, None, 4, quantiles=q),
     "wavenet": lambda graph, q: GraphWaveNet(
@@ -321,21 +321,24 @@ def past_of(inputs, n):
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
-@jax.jit
-def recurrent(params, *inputs):
-    return Recurrent(4).apply({"params": params}, *inputs)
+@partial(jax.jit, static_argnums=0)
+def recurrent(cell, params, *inputs):
+    return Recurrent(4, cell).apply({"params": params}, *inputs)
 
 
-def test_an_encoder_decoder_is_that_of_each_sensor_alone():
+@pytest.mark.parametrize(
+    ("name", "cell", "layers"), [("seq2seq", "gru", 2), ("seq2seq_lstm", "lstm", 1)]
+)
+def test_an_encoder_decoder_is_that_of_each_sensor_alone(name, cell, layers):
     inputs = window(7)
-    params, state = in_numpy("seq2seq")
-    found = compiled("seq2seq")[0](params, state, inputs)
+    params, state = in_numpy(name)
+    found = compiled(name)[0](params, state, inputs)
     for n in range(SENSORS):
         read = past_of(inputs, n)
         ahead = columns_of(inputs, slice(STEPS, None), n).astype(np.float32)
-        for layer in range(2):
-            read = recurrent(params[f"encoder_{layer}"], read)
-            ahead = recurrent(params[f"decoder_{layer}"], ahead, read[:, -1])
+        for layer in range(layers):
+            read, carry = recurrent(cell, params[f"encoder_{layer}"], read)
+            ahead, _ = recurrent(cell, params[f"decoder_{layer}"], ahead, carry)
         expected = dense(params["head"], ahead)[..., 0]
         np.testing.assert_allclose(found[:, :, n], expected, rtol=1e-4, atol=1e-4)
 
@@ -351,7 +354,7 @@ def test_tgcn_in_numpy():
     f = 1 / (1 + np.exp(-f))
     found = compiled("tgcn")[0](params, state, inputs)
     for n in range(SENSORS):
-        hidden = recurrent(params["gru"], f[:, :, n].astype(np.float32))[:, -1]
+        hidden = recurrent("gru", params["gru"], f[:, :, n].astype(np.float32))[0][:, -1]
         expected = dense(params["head"]["Dense_0"], hidden)
         np.testing.assert_allclose(found[:, :, n], expected, rtol=1e-4, atol=1e-4)
 

@@ -240,7 +240,7 @@ def test_a_simple_cell_for_two_steps_by_hand():
         "recurrent_bias": jnp.array([0.0]),
     }
     module = Recurrent(1, cell="simple")
-    states = applied(module, params, jnp.array([[[0.25], [-1.0]]]))
+    states, _ = applied(module, params, jnp.array([[[0.25], [-1.0]]]))
     first = np.tanh(2 * 0.25 + 0.5)
     second = np.tanh(2 * -1.0 + 0.5 - first)
     np.testing.assert_allclose(np.asarray(states).ravel(), [first, second], rtol=1e-6)
@@ -271,7 +271,7 @@ def test_gru_equals_flax():
         theirs[f"i{gate}"] = {"kernel": kernel, "bias": joint}
         theirs[f"h{gate}"] = {"kernel": recurrent, **own}
     expected = flax_states(nn.GRUCell(4), theirs, jnp.zeros((2, 4)), x)
-    found = applied(module, params, jnp.asarray(x))
+    found, _ = applied(module, params, jnp.asarray(x))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -284,17 +284,21 @@ def test_lstm_equals_flax():
         theirs[f"h{gate}"] = {"kernel": recurrent, "bias": bias + recurrent_bias}
     carry = (jnp.zeros((2, 4)), jnp.zeros((2, 4)))
     expected = flax_states(nn.OptimizedLSTMCell(4), theirs, carry, x)
-    found = applied(module, params, jnp.asarray(x))
+    found, _ = applied(module, params, jnp.asarray(x))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_an_initial_state_continues_a_sequence():
-    # A GRU's hidden state is all it carries.
-    module, x = Recurrent(3, "gru"), normal(2, 2, 5, 4)
-    apply = functools.partial(module.apply, {"params": random_params(module, x)})
-    whole = np.asarray(apply(x))
-    continued = np.asarray(apply(x[:, 2:], whole[:, 1]))
-    np.testing.assert_allclose(continued, whole[:, 2:], atol=1e-6)
+def test_a_carry_continues_a_sequence():
+    x = normal(2, 2, 5, 4)
+    for cell in names.CELLS:
+        module = Recurrent(3, cell)
+        apply = functools.partial(applied, module, random_params(module, x))
+        whole, last = apply(x)
+        before, carry = apply(x[:, :2])
+        after, end = apply(x[:, 2:], carry)
+        np.testing.assert_allclose(np.concatenate([before, after], axis=1), whole, atol=1e-6)
+        np.testing.assert_allclose(end, last, atol=1e-6)
+        np.testing.assert_array_equal(last[-1], whole[:, -1])
 
 
 def test_recurrent_kernels_start_orthogonal_gate_by_gate(key):
@@ -307,7 +311,8 @@ def test_every_cell_is_listed_and_others_are_refused():
     x = jnp.zeros((2, 3, 4))
     for cell in names.CELLS:
         module = Recurrent(5, cell)
-        assert jax.eval_shape(module.init_with_output, jax.random.key(0), x)[0].shape == (2, 3, 5)
+        (states, _), _ = jax.eval_shape(module.init_with_output, jax.random.key(0), x)
+        assert states.shape == (2, 3, 5)
     with pytest.raises(ValueError, match="'elman' is unknown: simple, gru, lstm"):
         Recurrent(5, "elman").init(jax.random.key(0), x)
 
@@ -331,7 +336,7 @@ def test_the_gates_of_a_mixture_sum_to_one():
     module, x = GatedMixture(3, experts=3, cell="gru"), jnp.asarray(normal(4, 2, 4, 5))
     params = random_params(module, x)
     params |= {f"Recurrent_{i}": params["Recurrent_0"] for i in range(3)}
-    alone = applied(Recurrent(3, "gru"), params["Recurrent_0"], x)
+    alone, _ = applied(Recurrent(3, "gru"), params["Recurrent_0"], x)
     np.testing.assert_allclose(applied(module, params, x), alone, atol=1e-6)
 
 

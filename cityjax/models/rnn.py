@@ -63,10 +63,13 @@ class Recurrent(nn.Module):
     unroll: int = 1
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, initial: Any = None) -> jax.Array:
-        """Map inputs [B, T, C] to the hidden states [B, T, hidden_size].
+    def __call__(
+        self, inputs: jax.Array, carry: tuple[jax.Array, ...] | None = None
+    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Map inputs [B, T, C] to the hidden states [B, T, hidden_size] and the last carry.
 
-        initial: hidden state [B, hidden_size] before the first step; zeros by default.
+        carry: of the step before the first, arrays [B, hidden_size]: the hidden state, and before
+        it an LSTM's memory; zeros by default.
         """
         if self.cell not in _CELLS:
             raise ValueError(f"cell={self.cell!r} is unknown: {', '.join(CELLS)}")
@@ -84,16 +87,16 @@ class Recurrent(nn.Module):
         bias = self.param(
             "recurrent_bias", nn.initializers.zeros, (gates * self.hidden_size,), inputs.dtype
         )
-        carry = (jnp.zeros((batch_size, self.hidden_size), inputs.dtype),) * carry_size
-        if initial is not None:
-            carry = (*carry[:-1], initial)
+        if carry is None:
+            carry = (jnp.zeros((batch_size, self.hidden_size), inputs.dtype),) * carry_size
 
         def step(carry: tuple[jax.Array, ...], x: jax.Array) -> tuple[Any, jax.Array]:
             carry = cell(x, carry[-1] @ kernel + bias[None], carry)
             return carry, carry[-1]
 
-        _, hidden = jax.lax.scan(step, carry, jnp.swapaxes(projected, 0, 1), unroll=self.unroll)
-        return jnp.swapaxes(hidden, 0, 1)
+        projected = jnp.swapaxes(projected, 0, 1)
+        last, hidden = jax.lax.scan(step, carry, projected, unroll=self.unroll)
+        return jnp.swapaxes(hidden, 0, 1), last
 
 
 def _orthogonal_gates(gates: int) -> Callable[..., jax.Array]:
@@ -122,7 +125,8 @@ class GatedMixture(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Map inputs [B, T, C] to the mixed hidden states [B, T, hidden_size]."""
         hidden = jnp.stack(
-            [Recurrent(self.hidden_size, self.cell)(inputs) for _ in range(self.experts)], axis=-1
+            [Recurrent(self.hidden_size, self.cell)(inputs)[0] for _ in range(self.experts)],
+            axis=-1,
         )
         gates = jax.nn.softmax(nn.Dense(self.experts, name="gate")(inputs), axis=-1)
         return jnp.einsum("bthi,bti->bth", hidden, gates)
@@ -152,7 +156,7 @@ class RNN(nn.Module):
             if self.experts > 1:
                 x = GatedMixture(self.hidden_size, self.experts, self.cell)(x)
             else:
-                x = Recurrent(self.hidden_size, self.cell)(x)
+                x, _ = Recurrent(self.hidden_size, self.cell)(x)
         x = Dropout(self.dropout)(x[:, -1], train=train, axis_name=axis_name)
         return nn.Dense(self.output_size)(x)
 
@@ -160,7 +164,7 @@ class RNN(nn.Module):
 class EncoderDecoder(nn.Module):
     """A forecaster: one recurrent layer reads the past, another the future that is known.
 
-    The encoder's last state is where the decoder starts; each of its states, beside the inputs of
+    The encoder's last carry is where the decoder starts; each of its states, beside the inputs of
     that step, gives one value through a hidden layer: y_{t+h} = profile_{t+h} + scale * f(h_{t+h}).
     """
 
@@ -178,9 +182,9 @@ class EncoderDecoder(nn.Module):
         def drop(x: jax.Array) -> jax.Array:
             return Dropout(self.dropout)(x, train=train, axis_name=axis_name)
 
-        past = Recurrent(self.hidden_size, self.cell, name="encoder")(inputs["history"])
+        _, carry = Recurrent(self.hidden_size, self.cell, name="encoder")(inputs["history"])
         decoder = Recurrent(self.hidden_size, self.cell, name="decoder")
-        hidden = decoder(inputs["future"], past[:, -1])
+        hidden, _ = decoder(inputs["future"], carry)
         x = drop(jnp.concatenate([hidden, inputs["future"]], axis=-1))
         x = drop(nn.relu(nn.Dense(self.hidden_size)(x)))
         return inputs["profile"] + self.scale * nn.Dense(1)(x)[..., 0]

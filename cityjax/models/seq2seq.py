@@ -12,7 +12,7 @@ from cityjax.models.rnn import Recurrent
 class Seq2Seq(nn.Module):
     """Recurrent layers read the history of a sensor, others what is known of its horizon.
 
-    Layer l of the decoder starts from the last state of layer l of the encoder. A decoder step
+    Layer l of the decoder starts from the last carry of layer l of the encoder. A decoder step
     reads the covariates, profiles and calendar of its step, never a forecast: training and
     forecasting see the same. cell: as in `rnn.Recurrent`; dropout: between layers and before the
     head, in training. quantiles: how many; 0 for a point.
@@ -49,8 +49,9 @@ class Seq2Seq(nn.Module):
         for layer in range(self.layers):
             if layer:
                 read, ahead = drop(read), drop(ahead)
-            read = Recurrent(self.hidden_size, self.cell, name=f"encoder_{layer}")(read)
+            encoder = Recurrent(self.hidden_size, self.cell, name=f"encoder_{layer}")
             decoder = Recurrent(self.hidden_size, self.cell, name=f"decoder_{layer}")
-            ahead = decoder(ahead, read[:, -1])
+            read, carry = encoder(read)
+            ahead, _ = decoder(ahead, carry)
         y = nn.Dense(max(1, self.quantiles), name="head")(drop(ahead))
         return by_step(y.reshape(batch, sensors, -1), self.horizon, self.quantiles)

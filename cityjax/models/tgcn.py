@@ -37,7 +37,7 @@ class TGCN(nn.Module):
         x = nn.sigmoid(support(nn.Dense(self.hidden_size, name="second")(x)))
         batch, steps, sensors, _ = x.shape
         x = jnp.moveaxis(x, 2, 1).reshape(batch * sensors, steps, self.hidden_size)
-        hidden = Recurrent(self.hidden_size, name="gru")(x)[:, -1]
+        hidden = Recurrent(self.hidden_size, name="gru")(x)[0][:, -1]
         hidden = hidden.reshape(batch, sensors, self.hidden_size)
         hidden = Dropout(self.dropout)(hidden, train=train, axis_name=axis_name)
         return Head(self.horizon, self.quantiles, name="head")(hidden)
