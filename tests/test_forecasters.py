@@ -9,7 +9,7 @@ import pytest
 
 from cityjax.learner import from_linen
 from cityjax.models import linear
-from cityjax.models.forecasting import rising
+from cityjax.models.forecasting import neighbours, rising
 from cityjax.models.patchtst import PatchTST
 from cityjax.models.rnn import Recurrent
 from cityjax.models.seq2seq import Seq2Seq
@@ -259,6 +259,25 @@ def relu(x):
     return np.maximum(x, 0)
 
 
+def mean_of_neighbours(graph, x, observed):
+    """The mean of x [N, T] over the observed neighbours of each sensor, by a loop."""
+    mean = np.zeros_like(x)
+    for n, t in np.ndindex(x.shape):
+        seen = observed[:, t] & (graph[n] > 0)
+        if seen.any():
+            mean[n, t] = np.average(x[seen, t], weights=graph[n, seen])
+    return mean
+
+
+def test_a_missing_neighbour_is_left_out_of_the_mean():
+    # Sensor 0 has neighbours 1 and 2, 1 has 2, and 2 has none.
+    support = partial(dense_matmul, jnp.array([[0, 0.25, 0.75], [0, 0, 1.0], [0, 0, 0]]))
+    x = jnp.array([[[5.0, 5.0, 5.0], [4.0, 4.0, 0.0], [8.0, 0.0, 0.0]]])
+    observed = x > 0
+    found = neighbours(support, x, observed)
+    np.testing.assert_allclose(found, [[[7, 4, 0], [8, 0, 0], [0, 0, 0]]])
+
+
 def test_stid_in_numpy():
     inputs = window(5)
     params, state = in_numpy("stid_graph")
@@ -270,7 +289,8 @@ def test_stid_in_numpy():
         flat = [inputs["history"][b, ..., 1:], inputs["known"][b, STEPS:], inputs["profile"][b]]
         columns = [x, inputs["observed"][b].T]
         columns += [array.transpose(1, 0, 2).reshape(SENSORS, -1) for array in flat]
-        columns += [np.asarray(support(x)) for support in supports()] + [adaptive @ x]
+        graphs = [*(np.asarray(support(jnp.eye(SENSORS))) for support in supports()), adaptive]
+        columns += [mean_of_neighbours(graph, x, inputs["observed"][b].T) for graph in graphs]
         rows = [
             params["step_identity"][inputs["clock"][b, STEPS - 1, 0]],
             params["weekday_identity"][inputs["clock"][b, STEPS - 1, 1]],

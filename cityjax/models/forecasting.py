@@ -59,6 +59,16 @@ def _given(inputs: Inputs, steps: slice, steps_per_day: int) -> jax.Array:
     return jnp.concatenate([known, profile, when], axis=-1)
 
 
+def neighbours(support: Support, x: jax.Array, observed: jax.Array) -> jax.Array:
+    """Return the mean of the neighbours that are observed, 0 where none is: [B, N, T].
+
+    x, observed: [B, N, T], x 0 where it is missing. Of a support of weights that are not negative.
+    """
+    sums = support(jnp.concatenate([x, observed.astype(x.dtype)], axis=-1))
+    total, weight = jnp.split(sums, 2, axis=-1)
+    return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1), 0)
+
+
 def by_sensor(x: jax.Array) -> jax.Array:
     """[B, S, N, C] as [B, N, S C]: every step of a sensor side by side."""
     return jnp.moveaxis(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)

@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.forecasting import Head, Inputs, Support, adaptive_support, by_sensor, values
+from cityjax.models.forecasting import (
+    Head,
+    Inputs,
+    Support,
+    adaptive_support,
+    by_sensor,
+    neighbours,
+    values,
+)
 from cityjax.models.layers import Dropout
 
 
@@ -17,8 +25,9 @@ class STID(nn.Module):
     Beside the values the history has what is observed and past covariates, and what is known of the
     horizon: covariates, and profiles of all steps.
 
-    supports: graphs whose neighbours' histories are appended, such as A, A^2 and A^T by row;
-    adaptive_size: of the vectors of a learnt graph that is one more of them, 0 for none.
+    supports: graphs whose neighbours' histories are appended, the mean of those observed, such as
+    A, A^2 and A^T; adaptive_size: of the vectors of a learnt graph that is one more of them, 0 for
+    none.
     quantiles: how many; 0 for a point.
     """
 
@@ -38,14 +47,15 @@ class STID(nn.Module):
         """Map windows to forecasts [B, H, N] or [B, H, N, Q]."""
         batch, steps, sensors, _ = inputs["history"].shape
         target = jnp.swapaxes(values(inputs), 1, 2)  # [B, N, T]
-        columns = [target, jnp.swapaxes(inputs["observed"].astype(target.dtype), 1, 2)]
+        observed = jnp.swapaxes(inputs["observed"], 1, 2)
+        columns = [target, observed.astype(target.dtype)]
         columns.append(by_sensor(inputs["history"][..., 1:]))
         columns.append(by_sensor(inputs["known"][:, steps:]))
         columns.append(by_sensor(inputs["profile"]))
         supports = list(self.supports)
         if self.adaptive_size:
             supports.append(adaptive_support(self, sensors, self.adaptive_size))
-        columns += [support(target) for support in supports]
+        columns += [neighbours(support, target, observed) for support in supports]
         shape = (batch, sensors, self.hidden_size)
         parts = [nn.Dense(self.hidden_size, name="history")(jnp.concatenate(columns, axis=-1))]
         parts.append(self._identity("sensor_identity", sensors)[None])
