@@ -25,3 +25,4 @@ ACTIVATIONS = (
     "softplus",
 )
 CELLS = ("simple", "gru", "lstm")
+CALENDAR = ("day", "week", "year")

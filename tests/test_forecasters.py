@@ -16,6 +16,7 @@ from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
 from cityjax.models.wavenet import GraphWaveNet
+from cityjax.names import CALENDAR
 from cityjax.ops.graph import dense_matmul, normalized
 
 BATCH, STEPS, HORIZON, SENSORS = 2, 6, 3, 5
@@ -55,12 +56,17 @@ MODULES = {
     "dlinear": lambda graph, q: linear.DLinear(HORIZON, window=3, quantiles=q),
     "stid": lambda graph, q: STID(HORIZON, STEPS_PER_DAY, 4, 2, quantiles=q),
     "stid_graph": lambda graph, q: STID(
-        HORIZON, STEPS_PER_DAY, 4, 1, supports=graph, adaptive_size=2, quantiles=q
+        HORIZON, STEPS_PER_DAY, 4, 1, 0.15, graph, 2, CALENDAR, quantiles=q
+    ),
+    "stid_lags": lambda graph, q: STID(
+        HORIZON, STEPS_PER_DAY, 4, 1, calendar=(), sensor_identity=False, quantiles=q
     ),
     "stid_daily": lambda graph, q: STID(HORIZON, 1, 4, 1, quantiles=q),
     "seq2seq": lambda graph, q: Seq2Seq(HORIZON, STEPS_PER_DAY, 4, 2, quantiles=q),
     "seq2seq_lstm": lambda graph, q: Seq2Seq(HORIZON, STEPS_PER_DAY, 4, 1, "lstm", quantiles=q),
-    "tgcn": lambda graph, q: TGCN(HORIZON, STEPS_PER_DAY, graph[0], 4, quantiles=q),
+    "tgcn": lambda graph, q: TGCN(
+        HORIZON, STEPS_PER_DAY, graph[0], 4, calendar=CALENDAR, quantiles=q
+    ),
     "tgcn_alone": lambda graph, q: TGCN(HORIZON, 1, None, 4, quantiles=q),
     "wavenet": lambda graph, q: GraphWaveNet(
         HORIZON, STEPS_PER_DAY, graph, 2, 3, 4, dilations=(1, 2), quantiles=q
@@ -126,7 +132,7 @@ def test_quantiles_never_cross(name):
     inputs = window(13)
     model = made(name, quantiles=4)
     found = np.asarray(jax.jit(model.apply)(*drawn(model, inputs), inputs)[0])
-    assert (np.diff(found, axis=-1) >= 0).all() and np.median(np.diff(found, axis=-1)) > 0.1
+    assert (np.diff(found, axis=-1) >= 0).all() and np.ptp(found, axis=-1).max() > 1
 
 
 def test_quantiles_by_hand():
@@ -190,6 +196,65 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
     inputs["observed"][:], inputs["history"][..., 0] = False, 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(inputs)):
         assert np.isfinite(leaf).all(), path
+
+
+TIMED = {
+    "stid": lambda calendar: STID(HORIZON, STEPS_PER_DAY, 4, 1, calendar=calendar),
+    "seq2seq": lambda calendar: Seq2Seq(HORIZON, STEPS_PER_DAY, 4, calendar=calendar),
+    "tgcn": lambda calendar: TGCN(HORIZON, STEPS_PER_DAY, None, 4, calendar=calendar),
+    "wavenet": lambda calendar: GraphWaveNet(
+        HORIZON, STEPS_PER_DAY, (), 2, 3, 4, dilations=(1, 2), calendar=calendar
+    ),
+}
+timed_model = pytest.mark.parametrize("name", TIMED)
+
+
+@timed_model
+def test_a_time_that_is_never_trained_says_nothing(name):
+    calendar = ("day", "week") if name == "stid" else ("week",)
+    model, inputs = from_linen(TIMED[name](calendar)), window(14)
+    inputs["clock"][..., :2] = 2, 1
+
+    @jax.jit
+    def forecast(params, state, clock):
+        return model.apply(params, state, {**inputs, "clock": clock})[0]
+
+    params, state = model.init(jax.random.key(0), inputs)
+    loss = jax.jit(lambda params: jnp.square(forecast(params, state, inputs["clock"]) - 1).mean())
+    before = loss(params)
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params))
+    assert loss(params) < before
+    other = {}
+    for step, weekday in ((2, 1), (3, 4), (5, 6)):
+        clock = inputs["clock"].copy()
+        clock[..., 0], clock[..., 1] = step, weekday
+        other[weekday] = np.asarray(forecast(params, state, clock))
+    np.testing.assert_array_equal(other[4], other[6])
+    assert not np.allclose(other[1], other[4])
+
+
+@timed_model
+def test_without_a_calendar_time_is_no_input_and_an_unknown_period_is_refused(name):
+    model, inputs = from_linen(TIMED[name](())), window(15)
+    params, state = drawn(model, inputs)
+    apply = jax.jit(model.apply)
+    expected = apply(params, state, inputs)[0]
+    found = apply(params, state, {**inputs, "clock": inputs["clock"][:, ::-1] // 2})[0]
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="'month'.* day, week, year"):
+        drawn(from_linen(TIMED[name](("day", "month"))), inputs)
+
+
+def test_lags_alone_do_not_tell_sensors_apart():
+    inputs = window(16)
+    for array in (inputs[key] for key in ("history", "observed", "known", "profile")):
+        array[:] = array[:, :, :1]
+    apply, params, state = compiled("stid_lags")
+    assert not [key for key in params if "identit" in key]
+    found = np.asarray(apply(params, state, inputs))
+    np.testing.assert_allclose(found, np.broadcast_to(found[:, :, :1], found.shape), rtol=1e-5)
+    apply, params, state = compiled("stid")
+    assert np.ptp(apply(params, state, inputs), axis=2).min() > 0
 
 
 # The linear family.
@@ -292,12 +357,13 @@ def test_stid_in_numpy():
         graphs = [*(np.asarray(support(jnp.eye(SENSORS))) for support in supports()), adaptive]
         columns += [mean_of_neighbours(graph, x, inputs["observed"][b].T) for graph in graphs]
         rows = [
-            params["step_identity"][inputs["clock"][b, STEPS - 1, 0]],
-            params["weekday_identity"][inputs["clock"][b, STEPS - 1, 1]],
+            params["day_identities"][inputs["clock"][b, STEPS - 1, 0]],
+            params["week_identities"][inputs["clock"][b, STEPS - 1, 1]],
+            params["year_identities"][inputs["clock"][b, STEPS - 1, 2] // 7],
         ]
-        when = np.broadcast_to(np.concatenate(rows), (SENSORS, 8))
+        when = np.broadcast_to(np.concatenate(rows), (SENSORS, 12))
         past = dense(params["history"], np.concatenate(columns, axis=1))
-        z = np.concatenate([past, params["sensor_identity"], when], axis=1)
+        z = np.concatenate([past, params["sensor_identities"], when], axis=1)
         z = z + dense(params["Dense_1"], relu(dense(params["Dense_0"], z)))
         expected = dense(params["head"]["Dense_0"], z).T
         np.testing.assert_allclose(found[b], expected, rtol=1e-4, atol=1e-4)
@@ -322,22 +388,18 @@ def test_dropout_of_a_forecaster_does_not_depend_on_the_split_of_a_batch():
 # Recurrent forecasters.
 
 
-def calendar(clock):
-    """The calendar of steps [B, S, 3] in numpy: sines, cosines, the weekday."""
-    turns = np.stack([clock[..., 2] / 365.25, clock[..., 0] / STEPS_PER_DAY], axis=-1)
-    angles = 2 * np.pi * turns
-    return np.concatenate([np.sin(angles), np.cos(angles), np.eye(7)[clock[..., 1]]], axis=-1)
-
-
-def columns_of(inputs, steps, n):
+def columns_of(params, inputs, steps, n, year=False):
     """What is known ahead of each step of sensor n: [B, S, D]."""
+    step, weekday, day = np.moveaxis(inputs["clock"][:, steps], -1, 0)
     parts = [inputs["known"][:, steps, n], inputs["profile"][:, steps, n]]
-    return np.concatenate([*parts, calendar(inputs["clock"][:, steps])], axis=-1)
+    for turn in [day / 365.25] * year + [step / STEPS_PER_DAY]:
+        parts += [np.sin(2 * np.pi * turn)[..., None], np.cos(2 * np.pi * turn)[..., None]]
+    return np.concatenate([*parts, params["weekday"][weekday]], axis=-1).astype(np.float32)
 
 
-def past_of(inputs, n):
+def past_of(params, inputs, n, year=False):
     parts = [inputs["history"][:, :, n, :1], inputs["observed"][:, :, n, None]]
-    parts += [inputs["history"][:, :, n, 1:], columns_of(inputs, slice(0, STEPS), n)]
+    parts += [inputs["history"][:, :, n, 1:], columns_of(params, inputs, slice(0, STEPS), n, year)]
     return np.concatenate(parts, axis=-1).astype(np.float32)
 
 
@@ -354,8 +416,8 @@ def test_an_encoder_decoder_is_that_of_each_sensor_alone(name, cell, layers):
     params, state = in_numpy(name)
     found = compiled(name)[0](params, state, inputs)
     for n in range(SENSORS):
-        read = past_of(inputs, n)
-        ahead = columns_of(inputs, slice(STEPS, None), n).astype(np.float32)
+        read = past_of(params, inputs, n)
+        ahead = columns_of(params, inputs, slice(STEPS, None), n)
         for layer in range(layers):
             read, carry = recurrent(cell, params[f"encoder_{layer}"], read)
             ahead, _ = recurrent(cell, params[f"decoder_{layer}"], ahead, carry)
@@ -367,7 +429,7 @@ def test_tgcn_in_numpy():
     inputs = window(8)
     params, state = in_numpy("tgcn")
     graph = np.asarray(supports()[0](jnp.eye(SENSORS)))
-    x = np.stack([past_of(inputs, n) for n in range(SENSORS)], axis=2)  # [B, T, N, C]
+    x = np.stack([past_of(params, inputs, n, year=True) for n in range(SENSORS)], axis=2)
     x = relu(dense(params["first"], np.einsum("nm,btmc->btnc", graph, x)))
     bias = np.asarray(params["second"]["bias"])
     f = np.einsum("nm,btmc->btnc", graph, x @ np.asarray(params["second"]["kernel"]) + bias)
@@ -388,7 +450,7 @@ def test_graph_wavenet_in_numpy():
     scores = relu(params["sensor_source"] @ params["sensor_target"].T)
     adaptive = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     graphs = [np.asarray(support(jnp.eye(SENSORS))) for support in supports()] + [adaptive]
-    x = np.stack([past_of(inputs, n) for n in range(SENSORS)], axis=2)[:, -4:]
+    x = np.stack([past_of(params, inputs, n) for n in range(SENSORS)], axis=2)[:, -4:]
     x = dense(params["start"], x)  # 1 + 1 + 2 steps are seen
     skips = []
     for layer, dilation in enumerate((1, 2)):

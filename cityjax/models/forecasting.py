@@ -5,13 +5,16 @@ channel 0 and P covariates; observed [B, T, N]; and over all T + H steps clock [
 [B, T + H, N, K] and profile [B, T + H, N, R]. P, K and R may be 0.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cityjax.names import CALENDAR
 from cityjax.ops.graph import dense_matmul
+
+WEEKDAY_SIZE = 4  # of a weekday's vector: Saturday, Sunday and the rest differ in a few ways
 
 Inputs = Mapping[str, jax.Array]
 
@@ -26,36 +29,60 @@ def values(inputs: Inputs) -> jax.Array:
     return jnp.where(inputs["observed"], inputs["history"][..., 0], 0)
 
 
-def calendar(clock: jax.Array, steps_per_day: int) -> jax.Array:
-    """Return features of a clock [B, S, 3]: day and year as angles, the weekday one-hot.
+def check_calendar(periods: Sequence[str]) -> None:
+    """Raise ValueError for a period that is none of day, week and year."""
+    if unknown := [period for period in periods if period not in CALENDAR]:
+        raise ValueError(f"calendar has {unknown}, and may have {', '.join(CALENDAR)}")
 
-    [B, S, 9], and 2 more where a day has several steps.
+
+def clock_features(
+    module: nn.Module, clock: jax.Array, steps_per_day: int, periods: Sequence[str]
+) -> jax.Array:
+    """Return what a clock [B, S, 3] says of its steps: [B, S, D].
+
+    periods: of "day" and "year", angles as sine and cosine, and "week", a learnt vector for each
+    weekday; () for none, D = 0. A day of one step has no angle. The vectors start at zero: a
+    weekday that is never trained says nothing, where its weights in a one-hot code would be noise.
+    module: the one that keeps them.
     """
-    turns = [clock[..., 2] / 365.25]
-    turns += [clock[..., 0] / steps_per_day] if steps_per_day > 1 else []
-    angles = 2 * jnp.pi * jnp.stack(turns, axis=-1)
-    weekday = jax.nn.one_hot(clock[..., 1], 7)
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles), weekday], axis=-1)
+    check_calendar(periods)
+    turns = {"year": clock[..., 2] / 365.25}
+    if steps_per_day > 1:
+        turns["day"] = clock[..., 0] / steps_per_day
+    features = [jnp.zeros((*clock.shape[:2], 0))]
+    for period, turn in turns.items():
+        if period in periods:
+            angle = 2 * jnp.pi * turn
+            features.append(jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1))
+    if "week" in periods:
+        table = module.param("weekday", nn.initializers.zeros, (7, WEEKDAY_SIZE))
+        features.append(table[clock[..., 1]])
+    return jnp.concatenate(features, axis=-1)
 
 
-def past(inputs: Inputs, steps_per_day: int) -> jax.Array:
-    """Return all that is known of each step of the history: [B, T, N, C], the target first."""
+def past(inputs: Inputs, when: jax.Array) -> jax.Array:
+    """Return all that is known of each step of the history: [B, T, N, C], the target first.
+
+    when: `clock_features` of all T + H steps.
+    """
     steps = slice(0, inputs["history"].shape[1])
     target = values(inputs)[..., None]
     observed = inputs["observed"][..., None].astype(target.dtype)
-    given = _given(inputs, steps, steps_per_day)
+    given = _given(inputs, when, steps)
     return jnp.concatenate([target, observed, inputs["history"][..., 1:], given], axis=-1)
 
 
-def future(inputs: Inputs, steps_per_day: int) -> jax.Array:
-    """Return all that is known ahead of each step of the horizon: [B, H, N, D]."""
-    return _given(inputs, slice(inputs["history"].shape[1], None), steps_per_day)
+def future(inputs: Inputs, when: jax.Array) -> jax.Array:
+    """Return all that is known ahead of each step of the horizon: [B, H, N, D].
+
+    when: `clock_features` of all T + H steps.
+    """
+    return _given(inputs, when, slice(inputs["history"].shape[1], None))
 
 
-def _given(inputs: Inputs, steps: slice, steps_per_day: int) -> jax.Array:
+def _given(inputs: Inputs, when: jax.Array, steps: slice) -> jax.Array:
     known, profile = inputs["known"][:, steps], inputs["profile"][:, steps]
-    when = calendar(inputs["clock"][:, steps], steps_per_day)[:, :, None]
-    when = jnp.broadcast_to(when, (*known.shape[:3], when.shape[-1]))
+    when = jnp.broadcast_to(when[:, steps, None], (*known.shape[:3], when.shape[-1]))
     return jnp.concatenate([known, profile, when], axis=-1)
 
 

@@ -1,10 +1,12 @@
 """An encoder-decoder of each sensor, all by one set of weights (Sutskever et al. 2014)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.forecasting import Inputs, by_step, future, past
+from cityjax.models.forecasting import Inputs, by_step, clock_features, future, past
 from cityjax.models.layers import Dropout
 from cityjax.models.rnn import Recurrent
 
@@ -15,7 +17,8 @@ class Seq2Seq(nn.Module):
     Layer l of the decoder starts from the last carry of layer l of the encoder. A decoder step
     reads the covariates, profiles and calendar of its step, never a forecast: training and
     forecasting see the same. cell: as in `rnn.Recurrent`; dropout: between layers and before the
-    head, in training. quantiles: how many; 0 for a point.
+    head, in training. calendar: what is known of time, as in `forecasting.clock_features`.
+    quantiles: how many; 0 for a point.
     """
 
     horizon: int
@@ -24,6 +27,7 @@ class Seq2Seq(nn.Module):
     layers: int = 1
     cell: str = "gru"
     dropout: float = 0.0
+    calendar: Sequence[str] = ("day", "week")
     quantiles: int = 0
 
     @nn.compact
@@ -42,10 +46,8 @@ class Seq2Seq(nn.Module):
             )
             return kept.reshape(x.shape)
 
-        read, ahead = (
-            rows(past(inputs, self.steps_per_day)),
-            rows(future(inputs, self.steps_per_day)),
-        )
+        when = clock_features(self, inputs["clock"], self.steps_per_day, self.calendar)
+        read, ahead = rows(past(inputs, when)), rows(future(inputs, when))
         for layer in range(self.layers):
             if layer:
                 read, ahead = drop(read), drop(ahead)

@@ -1,5 +1,7 @@
 """STID: a multi-layer perceptron that knows where and when it is (Shao et al. 2022)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,6 +12,7 @@ from cityjax.models.forecasting import (
     Support,
     adaptive_support,
     by_sensor,
+    check_calendar,
     neighbours,
     values,
 )
@@ -21,9 +24,13 @@ class STID(nn.Module):
 
     z = [history W + b, sensor, step, weekday], then `layers` residual layers
     z + W_2 drop(relu(W_1 z)), then a linear head (eq. 1 to 4). hidden_size is the width of each of
-    the parts of z; there is no step of the day where a day is one step, as steps_per_day says.
-    Beside the values the history has what is observed and past covariates, and what is known of the
-    horizon: covariates, and profiles of all steps.
+    the parts of z. Beside the values the history has what is observed and past covariates, and what
+    is known of the horizon: covariates, and profiles of all steps.
+
+    calendar: which identities of time z has, of the last step that is known: "day", the step of the
+    day, unless a day is one step, as steps_per_day says; "week", the weekday; "year", its week; ()
+    for none. They start at zero, so that a time that is never trained says nothing.
+    sensor_identity: whether z has that of the sensor.
 
     supports: graphs whose neighbours' histories are appended, the mean of those observed, such as
     A, A^2 and A^T; adaptive_size: of the vectors of a learnt graph that is one more of them, 0 for
@@ -38,6 +45,8 @@ class STID(nn.Module):
     dropout: float = 0.15
     supports: tuple[Support, ...] = ()
     adaptive_size: int = 0
+    calendar: Sequence[str] = ("day", "week")
+    sensor_identity: bool = True
     quantiles: int = 0
 
     @nn.compact
@@ -58,18 +67,21 @@ class STID(nn.Module):
         columns += [neighbours(support, target, observed) for support in supports]
         shape = (batch, sensors, self.hidden_size)
         parts = [nn.Dense(self.hidden_size, name="history")(jnp.concatenate(columns, axis=-1))]
-        parts.append(self._identity("sensor_identity", sensors)[None])
-        now = inputs["clock"][:, steps - 1]  # the last step that is known
-        if self.steps_per_day > 1:
-            table = self._identity("step_identity", self.steps_per_day)
-            parts.append(table[now[:, 0] % self.steps_per_day][:, None])
-        parts.append(self._identity("weekday_identity", 7)[now[:, 1]][:, None])
+        if self.sensor_identity:
+            noise = nn.initializers.xavier_uniform()
+            table = self.param("sensor_identities", noise, (sensors, self.hidden_size))
+            parts.append(table[None])
+        check_calendar(self.calendar)
+        zeros = nn.initializers.zeros
+        step, weekday, day = jnp.moveaxis(inputs["clock"][:, steps - 1], -1, 0)
+        rows = {"day": (self.steps_per_day, step), "week": (7, weekday), "year": (53, day // 7)}
+        for period, (size, row) in rows.items():
+            if period in self.calendar and size > 1:
+                table = self.param(f"{period}_identities", zeros, (size, self.hidden_size))
+                parts.append(table[row][:, None])
         z = jnp.concatenate([jnp.broadcast_to(part, shape) for part in parts], axis=-1)
         for _ in range(self.layers):
             x = nn.relu(nn.Dense(z.shape[-1])(z))
             x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
             z = z + nn.Dense(z.shape[-1])(x)
         return Head(self.horizon, self.quantiles, name="head")(z)
-
-    def _identity(self, name: str, size: int) -> jax.Array:
-        return self.param(name, nn.initializers.xavier_uniform(), (size, self.hidden_size))

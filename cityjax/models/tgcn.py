@@ -1,10 +1,12 @@
 """T-GCN: graph convolutions of every step, a GRU over the steps (Zhao et al. 2019)."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.forecasting import Head, Inputs, Support, past
+from cityjax.models.forecasting import Head, Inputs, Support, clock_features, past
 from cityjax.models.layers import Dropout
 from cityjax.models.rnn import Recurrent
 
@@ -15,7 +17,8 @@ class TGCN(nn.Module):
     Eq. 2 to 6, with the reset gate after the product with the hidden state, so that a step has one
     product. In these equations the graph never meets the hidden state: all convolutions, of all
     steps, are a few matrix products outside the scan. support: A, the symmetric normalisation of
-    the graph with self-loops; None for every sensor by itself. quantiles: how many; 0 for a point.
+    the graph with self-loops; None for every sensor by itself. calendar: what is known of time, as
+    in `forecasting.clock_features`. quantiles: how many; 0 for a point.
     """
 
     horizon: int
@@ -23,6 +26,7 @@ class TGCN(nn.Module):
     support: Support | None = None
     hidden_size: int = 64
     dropout: float = 0.0
+    calendar: Sequence[str] = ("day", "week")
     quantiles: int = 0
 
     @nn.compact
@@ -31,7 +35,8 @@ class TGCN(nn.Module):
     ) -> jax.Array:
         """Map windows to forecasts [B, H, N] or [B, H, N, Q]."""
         support = self.support or (lambda x: x)
-        x = past(inputs, self.steps_per_day)  # [B, T, N, C]
+        when = clock_features(self, inputs["clock"], self.steps_per_day, self.calendar)
+        x = past(inputs, when)  # [B, T, N, C]
         # A (x W) = (A x) W: the graph goes where there are fewer features, inputs before W_0.
         x = nn.relu(nn.Dense(self.hidden_size, name="first")(support(x)))
         x = nn.sigmoid(support(nn.Dense(self.hidden_size, name="second")(x)))

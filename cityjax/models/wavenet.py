@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.forecasting import Head, Inputs, Support, adaptive_support, past
+from cityjax.models.forecasting import (
+    Head,
+    Inputs,
+    Support,
+    adaptive_support,
+    clock_features,
+    past,
+)
 from cityjax.models.layers import Dropout, batch_norm
 
 
@@ -20,8 +27,8 @@ class GraphWaveNet(nn.Module):
     longer one the rest is not seen.
 
     supports: transitions P_s, forward and backward; adaptive_size: of the vectors of a learnt graph
-    that is one more, 0 for none. skip_size: width of the skips and half that of the head.
-    quantiles: how many; 0 for a point.
+    that is one more, 0 for none. skip_size: width of the skips and half that of the head. calendar:
+    what is known of time, as in `forecasting.clock_features`. quantiles: how many; 0 for a point.
     """
 
     horizon: int
@@ -33,6 +40,7 @@ class GraphWaveNet(nn.Module):
     dilations: Sequence[int] = (1, 2, 1, 2, 1, 2, 1, 2)
     diffusion: int = 2
     dropout: float = 0.3
+    calendar: Sequence[str] = ("day", "week")
     quantiles: int = 0
 
     @nn.compact
@@ -45,7 +53,8 @@ class GraphWaveNet(nn.Module):
             sensors = inputs["history"].shape[2]
             supports.append(adaptive_support(self, sensors, self.adaptive_size))
         field = 1 + sum(self.dilations)
-        x = past(inputs, self.steps_per_day)[:, -field:]
+        when = clock_features(self, inputs["clock"], self.steps_per_day, self.calendar)
+        x = past(inputs, when)[:, -field:]
         x = jnp.pad(x, ((0, 0), (field - x.shape[1], 0), (0, 0), (0, 0)))
         x = nn.Dense(self.hidden_size, name="start")(x)
         skips = []
