@@ -428,17 +428,20 @@ def test_an_encoder_decoder_is_that_of_each_sensor_alone(name, cell, layers):
 def test_tgcn_in_numpy():
     inputs = window(8)
     params, state = in_numpy("tgcn")
+    found = compiled("tgcn")[0](params, state, inputs)
     graph = np.asarray(supports()[0](jnp.eye(SENSORS)))
     x = np.stack([past_of(params, inputs, n, year=True) for n in range(SENSORS)], axis=2)
-    x = relu(dense(params["first"], np.einsum("nm,btmc->btnc", graph, x)))
-    bias = np.asarray(params["second"]["bias"])
-    f = np.einsum("nm,btmc->btnc", graph, x @ np.asarray(params["second"]["kernel"]) + bias)
-    f = 1 / (1 + np.exp(-f))
-    found = compiled("tgcn")[0](params, state, inputs)
-    for n in range(SENSORS):
-        hidden = recurrent("gru", params["gru"], f[:, :, n].astype(np.float32))[0][:, -1]
-        expected = dense(params["head"]["Dense_0"], hidden)
-        np.testing.assert_allclose(found[:, :, n], expected, rtol=1e-4, atol=1e-4)
+    for b in range(BATCH):
+        h = np.zeros((SENSORS, 4))
+        for t in range(STEPS):
+            both = graph @ np.concatenate([x[b, t], h], axis=1)
+            gates = 1 / (1 + np.exp(-both @ params["gates_kernel"] - params["gates_bias"]))
+            r, u = gates[:, :4], gates[:, 4:]
+            both = graph @ np.concatenate([x[b, t], r * h], axis=1)
+            c = np.tanh(both @ params["candidate_kernel"] + params["candidate_bias"])
+            h = u * h + (1 - u) * c
+        expected = dense(params["head"]["Dense_0"], h).T
+        np.testing.assert_allclose(found[b], expected, rtol=1e-4, atol=1e-4)
 
 
 # Graph WaveNet.

@@ -1,4 +1,4 @@
-"""T-GCN: graph convolutions of every step, a GRU over the steps (Zhao et al. 2019)."""
+"""T-GCN: a gated recurrent unit whose products are graph convolutions (Zhao et al. 2019)."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from flax import linen as nn
 
 from cityjax.models.forecasting import Head, Inputs, Support, clock_features, past
 from cityjax.models.layers import Dropout
-from cityjax.models.rnn import Recurrent
 
 
 class TGCN(nn.Module):
-    """f_t = sigmoid(A relu(A x_t W_0) W_1), a GRU of every sensor over f_t, a linear head.
+    """h_t = u h_{t-1} + (1 - u) c of every sensor over the history, then a linear head.
 
-    Eq. 2 to 6, with the reset gate after the product with the hidden state, so that a step has one
-    product. In these equations the graph never meets the hidden state: all convolutions, of all
-    steps, are a few matrix products outside the scan. support: A, the symmetric normalisation of
-    the graph with self-loops; None for every sensor by itself. calendar: what is known of time, as
-    in `forecasting.clock_features`. quantiles: how many; 0 for a point.
+    r, u = sigmoid(A [x_t, h_{t-1}] W + b), c = tanh(A [x_t, r h_{t-1}] W_c + b_c). This is the cell
+    of the authors' program (github.com/lehaifeng/T-GCN), in which the graph A carries the hidden
+    state at every step and b starts at 1. The paper's equations 2 to 6 differ: there A acts on x_t
+    alone, twice. support: A, the symmetric normalisation of the graph with self-loops; None for
+    every sensor by itself. calendar: what is known of time, as in `forecasting.clock_features`.
+    quantiles: how many; 0 for a point.
     """
 
     horizon: int
@@ -34,15 +34,40 @@ class TGCN(nn.Module):
         self, inputs: Inputs, *, train: bool = False, axis_name: str | None = None
     ) -> jax.Array:
         """Map windows to forecasts [B, H, N] or [B, H, N, Q]."""
-        support = self.support or (lambda x: x)
         when = clock_features(self, inputs["clock"], self.steps_per_day, self.calendar)
-        x = past(inputs, when)  # [B, T, N, C]
-        # A (x W) = (A x) W: the graph goes where there are fewer features, inputs before W_0.
-        x = nn.relu(nn.Dense(self.hidden_size, name="first")(support(x)))
-        x = nn.sigmoid(support(nn.Dense(self.hidden_size, name="second")(x)))
-        batch, steps, sensors, _ = x.shape
-        x = jnp.moveaxis(x, 2, 1).reshape(batch * sensors, steps, self.hidden_size)
-        hidden = Recurrent(self.hidden_size, name="gru")(x)[0][:, -1]
-        hidden = hidden.reshape(batch, sensors, self.hidden_size)
-        hidden = Dropout(self.dropout)(hidden, train=train, axis_name=axis_name)
-        return Head(self.horizon, self.quantiles, name="head")(hidden)
+        x = past(inputs, when)
+        batch, steps, sensors, width = x.shape
+        gates = self._weights("gates", width, 2 * self.hidden_size, bias=1.0)
+        candidate = self._weights("candidate", width, self.hidden_size, bias=0.0)
+        support = self.support or (lambda x: x)
+
+        # Sensors come first: the graph product of a batch is one matrix product, [N, N] times
+        # [N, B H], and that of the inputs of all steps is another, before the scan.
+        x = support(jnp.moveaxis(x, 2, 0).reshape(sensors, -1))
+        x = jnp.moveaxis(x.reshape(sensors, batch, steps, width), 2, 0)
+        x = x.reshape(steps, sensors * batch, width)
+
+        def convolution(x: jax.Array, h: jax.Array, weights: tuple[jax.Array, jax.Array]):
+            moved = support(h.reshape(sensors, -1)).reshape(h.shape)
+            return jnp.concatenate([x, moved], axis=-1) @ weights[0] + weights[1][None]
+
+        def step(h: jax.Array, x: jax.Array) -> tuple[jax.Array, None]:
+            reset, update = jnp.split(nn.sigmoid(convolution(x, h, gates)), 2, axis=-1)
+            new = jnp.tanh(convolution(x, reset * h, candidate))
+            return update * h + (1 - update) * new, None
+
+        # Only products are kept for the gradient, which nearly halves what the scan writes.
+        policy = jax.checkpoint_policies.dots_saveable
+        h = jnp.zeros((sensors * batch, self.hidden_size), x.dtype)
+        h, _ = jax.lax.scan(jax.checkpoint(step, policy=policy, prevent_cse=False), h, x)
+        h = jnp.swapaxes(h.reshape(sensors, batch, self.hidden_size), 0, 1)
+        h = Dropout(self.dropout)(h, train=train, axis_name=axis_name)
+        return Head(self.horizon, self.quantiles, name="head")(h)
+
+    def _weights(
+        self, name: str, width: int, outputs: int, *, bias: float
+    ) -> tuple[jax.Array, jax.Array]:
+        """Kernel and bias of a convolution of [x, h]."""
+        shape = (width + self.hidden_size, outputs)
+        kernel = self.param(f"{name}_kernel", nn.initializers.xavier_uniform(), shape)
+        return kernel, self.param(f"{name}_bias", nn.initializers.constant(bias), (outputs,))
