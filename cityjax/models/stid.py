@@ -80,8 +80,12 @@ class STID(nn.Module):
                 table = self.param(f"{period}_identities", zeros, (size, self.hidden_size))
                 parts.append(table[row][:, None])
         z = jnp.concatenate([jnp.broadcast_to(part, shape) for part in parts], axis=-1)
+        width = z.shape[-1]
+        # As rows of all windows and sensors: the gradient of a kernel is then one matrix product,
+        # which it is not where a product has two batch axes.
+        z = z.reshape(-1, width)
         for _ in range(self.layers):
-            x = nn.relu(nn.Dense(z.shape[-1])(z))
+            x = nn.relu(nn.Dense(width)(z)).reshape(batch, sensors, width)
             x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
-            z = z + nn.Dense(z.shape[-1])(x)
-        return Head(self.horizon, self.quantiles, name="head")(z)
+            z = z + nn.Dense(width)(x.reshape(-1, width))
+        return Head(self.horizon, self.quantiles, name="head")(z.reshape(batch, sensors, width))
