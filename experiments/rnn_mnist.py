@@ -1,7 +1,7 @@
-"""RNN on MNIST: an image read as a sequence of 28 rows by a GRU of 128 units.
+"""RNN on MNIST: an image read as a sequence of 28 rows by two GRU layers of 128 units.
 
 Run: python -m cityjax.run experiment=rnn_mnist
-Expect: a test error of about 1.0 %, in about two minutes on two CPU cores.
+Expect: a test error of about 0.8 %, in about three minutes on two CPU cores.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ from cityjax.tasks.digits import classify_digits
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    steps: int = 8000
+    steps: int = 5000
     batch_size: int = 64
     learning_rate: float = 3e-3
+    optimizer: str = "adamw"
     schedule: str = "cosine"
+    weight_decay: float = 0.03
     gradient_clip: float | None = 1.0
     cell: str = option("gru", ", ".join(CELLS))
     hidden_size: int = option(128, "units of the hidden state, at least 1")
-    layers: int = option(1, "recurrent layers, at least 1")
+    layers: int = option(2, "recurrent layers, at least 1")
     experts: int = option(1, "hidden states mixed by a gate; 1 for none")
     dropout: float = option(0.3, "dropout rate before the output layer, 0 to below 1")
 
