@@ -40,7 +40,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     The result of an unfinished run says so: {"unfinished": "seed 0 is at step 120 of 500"}. Raises
     UserError where no seed has a checkpoint.
     """
-    steps = run.config.steps
+    steps = run.steps
     tests, unfinished = [], []
     for seed in range(run.config.seed, run.config.seed + run.config.seeds):
         reached = folder.reached(run.path, seed)

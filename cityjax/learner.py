@@ -99,7 +99,8 @@ class Experiment(NamedTuple):
     figures: `state -> {name: matplotlib Figure}`, drawn once at the end. snapshots: name ->
     `state -> image [H, W] in 0..1`, drawn at every evaluation. final: judgements that are no sum,
     `(state, key) -> {metric key: number}`. better: direction of the keys that `final` returns.
-    data: name -> sha256 of the content.
+    data: name -> sha256 of the content. steps: updates, where the learner needs a number of its own
+    (the batches of one pass); else those of the run.
     """
 
     learner: Learner
@@ -114,6 +115,7 @@ class Experiment(NamedTuple):
     final: Callable[[State, jax.Array], dict[str, float]] | None = None
     better: Mapping[str, str] = {}
     data: Mapping[str, str] = {}
+    steps: int | None = None
 
 
 # Streams of randomness drawn from `State.key`, which itself never changes: a run that stops at any

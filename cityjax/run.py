@@ -238,7 +238,7 @@ def _description(ready: "Run") -> list[str]:
         f"{ready.name} -> {ready.path}",
         f"  {parameters:,} parameters; state {megabytes(ready.like)}, data {megabytes(data)}",
         f"  {len(devices)} x {devices[0].device_kind} ({ready.trainer.parallel}), "
-        f"{ready.config.steps:,} steps of {ready.config.batch_size}, {ready.chunk} per dispatch",
+        f"{ready.steps:,} steps of {ready.config.batch_size}, {ready.chunk} per dispatch",
     ]
 
 

@@ -35,6 +35,11 @@ class Run(NamedTuple):
     chunk: int
     path: Path
 
+    @property
+    def steps(self) -> int:
+        """Updates of a seed."""
+        return self.experiment.steps or self.config.steps
+
 
 def abstract_state(experiment: Experiment) -> State:
     """Return the shapes of an experiment's state, computing nothing."""
@@ -65,7 +70,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     )
     last, best = (folder.checkpoints(path, seed, kind) for kind in ("last", "best"))
     board = _tensorboard(path, seed, first)
-    progress.start(seed, first, config.steps)
+    progress.start(seed, first, run.steps)
     # Evaluations and checkpoints push the clock forward: they are no part of the updates' time.
     clock = {"time": time.perf_counter(), "step": first, "compile": trainer.compile_seconds}
 
@@ -132,7 +137,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
         Hook(None, watch),
     ]
     options = {"chunk": run.chunk, "hooks": hooks, "log_every": config.log_every, "sums": sums}
-    fit(trainer, experiment.train, state, config.steps, **options)
+    fit(trainer, experiment.train, state, run.steps, **options)
     step, values = judge(run, seed)
     record(step, "test", values)
     board.close()
