@@ -8,6 +8,7 @@ import pytest
 from cityjax.learners import closed_form
 from cityjax.metrics import mean_absolute_error
 from cityjax.models.ridge import Regression, autoregression, filled
+from cityjax.models.transforms import rescaled, standardise
 
 ROWS, SENSORS, FEATURES, LEADS, TRAIN = 240, 3, 5, 4, 180
 PENALTIES = (1e-4, 0.1, 1.0)
@@ -144,14 +145,25 @@ def test_autoregression_is_of_differences_and_comes_back():
         "observed": generator.random((2, 4, 3)) > 0.3,
         "known": generator.normal(size=(2, 6, 3, 1)).astype(np.float32),
         "profile": generator.normal(size=(2, 6, 3, 1)).astype(np.float32),
+        "clock": generator.integers(0, 7, (2, 6, 3)),
     }
     adjacency = np.array([[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]])
-    regression = autoregression(
-        np.full(3, 2.0), np.full(3, 0.5), horizon=2, supports=[adjacency], flags=True
-    )
+    scale = standardise(np.full(3, 2.0), np.full(3, 0.5))
+
+    def make(adjacency):
+        plain = autoregression(
+            horizon=2,
+            supports=[adjacency],
+            flags=True,
+            calendar=("day", "year"),
+            steps_per_day=24,
+        )
+        return rescaled(plain, scale)
+
+    regression = make(adjacency)
     features = regression.features(inputs)
-    # 1, last, 3 differences, 4 flags, 3 of the neighbours, 3 profiles, 1 covariate, 2 known.
-    assert features.shape == (2, 3, 18)
+    # 1, last, 3 differences, 4 flags, 3 of the neighbours, 3 profiles, 1 + 2 covariates, 12 waves.
+    assert features.shape == (2, 3, 30)
     np.testing.assert_array_equal(features[..., 0], 1)
     values = generator.normal(size=(2, 2, 3)).astype(np.float32)
     back = regression.decode(inputs, regression.encode(inputs, values))
@@ -167,12 +179,7 @@ def test_autoregression_is_of_differences_and_comes_back():
     np.testing.assert_array_equal(regression.features(hidden), features)
     # Sensors in another order, the graph along with them.
     order = np.array([2, 0, 1])
-    moved = {name: array[:, :, order] for name, array in inputs.items()}
-    again = autoregression(
-        np.full(3, 2.0),
-        np.full(3, 0.5),
-        horizon=2,
-        supports=[adjacency[np.ix_(order, order)]],
-        flags=True,
-    )
+    moved = {name: array[:, :, order] for name, array in inputs.items() if name != "clock"}
+    moved["clock"] = inputs["clock"]
+    again = make(adjacency[np.ix_(order, order)])
     np.testing.assert_allclose(again.features(moved), features[:, order], atol=1e-6)

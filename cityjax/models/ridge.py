@@ -33,33 +33,32 @@ def filled(values: jax.Array, observed: jax.Array) -> jax.Array:
 
 
 def autoregression(
-    mean: np.ndarray,
-    std: np.ndarray,
     *,
     horizon: int,
     supports: Sequence[np.ndarray] = (),
     neighbour_lags: int = 3,
     flags: bool = False,
     leads: Sequence[int] | None = None,
+    calendar: Sequence[str] = (),
+    steps_per_day: int = 1,
 ) -> Regression:
-    """Return the features of a window and the scale that they and the targets are in.
+    """Return the features of a window, in the scale that it comes in (`transforms.rescaled`).
 
-    mean, std: [N], of train. supports: row-normalised adjacencies [N, N]; each adds the neighbours'
-    last `neighbour_lags` values. flags: whether history has missing values, which then are marked.
-    leads: steps ahead at which profiles and known covariates are features, all by default. Every
-    value enters as its difference from the sensor's last one, which is what makes one set of
-    weights fit all sensors.
+    supports: row-normalised adjacencies [N, N]; each adds the last `neighbour_lags` values of the
+    neighbours, a missing one replaced by the one before it. flags: whether history has missing
+    values, which then are marked. leads: steps ahead at which profiles and known covariates are
+    features, all by default. calendar: of "day", "week", "year", what the origin's clock adds: each
+    lead has its own weights, to which that is the target's clock. Every value enters as its
+    difference from the sensor's last one, which is what makes one set of weights fit all sensors.
     """
-    centre, width = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
     matrices = [jnp.asarray(support, jnp.float32) for support in supports]
     ahead = np.asarray(leads if leads is not None else range(1, horizon + 1))
 
-    def scaled(inputs: Any) -> jax.Array:
-        values = (inputs["history"][..., 0] - centre[None, None]) / width[None, None]
-        return filled(values, inputs["observed"])
+    def history(inputs: Any) -> jax.Array:
+        return filled(inputs["history"][..., 0], inputs["observed"])
 
     def features(inputs: Any) -> jax.Array:
-        values = scaled(inputs)
+        values = history(inputs)
         steps, last = values.shape[1], values[:, -1]
         columns = [jnp.ones_like(last)[..., None], last[..., None]]
         columns.append(jnp.moveaxis(values[:, :-1] - last[:, None], 1, -1))
@@ -69,22 +68,44 @@ def autoregression(
             around = jnp.einsum("nm,btm->btn", matrix, values[:, -neighbour_lags:])
             columns.append(jnp.moveaxis(around - last[:, None], 1, -1))
         at = np.concatenate([[steps - 1], steps - 1 + ahead])
-        profile = (inputs["profile"][:, at] - centre[None, None, :, None]) / width[
-            None, None, :, None
-        ]
-        profile = profile - last[:, None, :, None]
-        columns.append(_flat(profile))
+        columns.append(_flat(inputs["profile"][:, at] - last[:, None, :, None]))
         columns.append(inputs["history"][:, -1, :, 1:])
         columns.append(_flat(inputs["known"][:, steps - 1 + ahead]))
+        when = clock_waves(inputs["clock"][:, steps - 1], steps_per_day, calendar)
+        columns.append(jnp.broadcast_to(when[:, None], (*last.shape, when.shape[-1])))
         return jnp.concatenate(columns, axis=-1)
 
     def encode(inputs: Any, values: jax.Array) -> jax.Array:
-        return (values - centre[None, None]) / width[None, None] - scaled(inputs)[:, -1:]
+        return values - history(inputs)[:, -1:]
 
     def decode(inputs: Any, outputs: jax.Array) -> jax.Array:
-        return (outputs + scaled(inputs)[:, -1:]) * width[None, None] + centre[None, None]
+        return outputs + history(inputs)[:, -1:]
 
     return Regression(features, encode, decode)
+
+
+def clock_waves(clock: jax.Array, steps_per_day: int, calendar: Sequence[str]) -> jax.Array:
+    """Return smooth functions of a clock [B, 3], step of day, weekday and day of year: [B, D].
+
+    "day": 4 waves of a day; "week": a day of 3 waves for each weekday; "year": 2 waves of a year.
+    """
+    columns = [jnp.zeros((len(clock), 0))]
+    day = _waves(clock[:, 0] / steps_per_day, 4) if steps_per_day > 1 else columns[0]
+    if "day" in calendar:
+        columns.append(day)
+    if "week" in calendar:
+        weekday = jax.nn.one_hot(clock[:, 1], 7)
+        shape = jnp.concatenate([jnp.ones((len(clock), 1)), day[:, :6]], axis=1)
+        columns.append((weekday[:, :, None] * shape[:, None]).reshape(len(clock), -1))
+    if "year" in calendar:
+        columns.append(_waves(clock[:, 2] / 365.25, 2))
+    return jnp.concatenate(columns, axis=1)
+
+
+def _waves(turns: jax.Array, number: int) -> jax.Array:
+    """Sine and cosine of 1, 2, ... times some turns [B]: [B, 2 number], the slow ones first."""
+    angles = 2 * jnp.pi * turns[:, None] * jnp.arange(1, number + 1)[None]
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(len(turns), -1)
 
 
 def _flat(x: jax.Array) -> jax.Array:

@@ -7,14 +7,14 @@ the value, so quantiles stay quantiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cityjax.models.ridge import filled
+from cityjax.models.ridge import Regression, filled
 
 if TYPE_CHECKING:
     from cityjax.learner import Model
@@ -40,30 +40,58 @@ def transformed(model: Model, *transforms: Transform) -> Model:
     Missing history is 0 in the last scale. Outputs are [B, H, N] or quantiles [B, H, N, Q].
     """
 
-    def encode(inputs: Any) -> tuple[Any, list[Any]]:
-        contexts = []
-        for transform in transforms:
-            context = transform.fit(inputs)
-            inputs = _scaled(transform, context, inputs)
-            contexts.append(context)
-        return inputs, contexts
-
-    def decode(inputs: Any, contexts: list[Any], outputs: jax.Array) -> jax.Array:
-        rows = slice(inputs["history"].shape[1], inputs["profile"].shape[1])
-        wide = outputs if outputs.ndim == 4 else outputs[..., None]
-        for transform, context in zip(reversed(transforms), reversed(contexts), strict=True):
-            wide = transform.backward(context, wide, rows)
-        return wide.reshape(outputs.shape)
-
     def init(key: jax.Array, inputs: Any) -> tuple[Any, Any]:
-        return model.init(key, encode(inputs)[0])
+        return model.init(key, _encode(transforms, inputs)[0])
 
     def apply(params: Any, model_state: Any, inputs: Any, **options: Any) -> tuple[Any, Any]:
-        scaled, contexts = encode(inputs)
+        scaled, contexts = _encode(transforms, inputs)
         outputs, model_state = model.apply(params, model_state, scaled, **options)
-        return decode(inputs, contexts, outputs), model_state
+        return _decode(transforms, contexts, inputs, outputs), model_state
 
     return model._replace(init=init, apply=apply)
+
+
+def rescaled(regression: Regression, *transforms: Transform) -> Regression:
+    """Return the regression behind transforms, as `transformed` does for models."""
+
+    def features(inputs: Any) -> jax.Array:
+        return regression.features(_encode(transforms, inputs)[0])
+
+    def encode(inputs: Any, values: jax.Array) -> jax.Array:
+        scaled, contexts = _encode(transforms, inputs)
+        values = values[..., None]
+        for transform, context in zip(transforms, contexts, strict=True):
+            values = transform.forward(context, values, _ahead(inputs))
+        return regression.encode(scaled, values[..., 0])
+
+    def decode(inputs: Any, outputs: jax.Array) -> jax.Array:
+        scaled, contexts = _encode(transforms, inputs)
+        return _decode(transforms, contexts, inputs, regression.decode(scaled, outputs))
+
+    return Regression(features, encode, decode)
+
+
+def _encode(transforms: Sequence[Transform], inputs: Any) -> tuple[Any, list[Any]]:
+    contexts = []
+    for transform in transforms:
+        context = transform.fit(inputs)
+        inputs = _scaled(transform, context, inputs)
+        contexts.append(context)
+    return inputs, contexts
+
+
+def _decode(
+    transforms: Sequence[Transform], contexts: Sequence[Any], inputs: Any, outputs: jax.Array
+) -> jax.Array:
+    wide = outputs if outputs.ndim == 4 else outputs[..., None]
+    for transform, context in zip(reversed(transforms), reversed(contexts), strict=True):
+        wide = transform.backward(context, wide, _ahead(inputs))
+    return wide.reshape(outputs.shape)
+
+
+def _ahead(inputs: Any) -> slice:
+    """The steps of the horizon among those of the window."""
+    return slice(inputs["history"].shape[1], inputs["profile"].shape[1])
 
 
 def _scaled(transform: Transform, context: Any, inputs: Any) -> Any:
