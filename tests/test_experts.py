@@ -1,0 +1,80 @@
+"""Experts: smoothing and trends in plain numpy, the season, and what the weights follow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cityjax.models.experts import Experts, season_mean, seasonal_part, smoothed
+
+
+def test_smoothing_and_damped_trends_in_numpy():
+    x = np.random.default_rng(0).normal(size=(20, 2, 3)).cumsum(axis=0).astype(np.float32)
+    rates = [jnp.array([value]) for value in (0.3, 0.5, 0.2, 0.8)]
+    found = smoothed(jnp.asarray(x), 4, *rates)
+    assert found.shape == (2, 20, 4, 2, 3)
+    level, holt, slope = x[0], x[0], np.zeros_like(x[0])
+    for step, now in enumerate(x):
+        level = level + 0.3 * (now - level)
+        guess = holt + 0.8 * slope
+        holt = guess + 0.5 * (now - guess)
+        slope = 0.8 * slope + 0.2 * (holt - guess)
+        for ahead in range(4):
+            reach = sum(0.8 ** (power + 1) for power in range(ahead + 1))
+            np.testing.assert_allclose(found[0, step, ahead], level, atol=1e-5)
+            np.testing.assert_allclose(found[1, step, ahead], holt + reach * slope, atol=1e-5)
+
+
+def test_the_season_by_hand():
+    x = jnp.array([1.0, 5, 3, 7, 3])[:, None, None]
+    np.testing.assert_allclose(season_mean(x, 2)[:, 0, 0], [1, 3, 4, 5, 5])
+    # x less its season's mean is 0, 2, -1, 2, -2: one season later, at rate 1 as it is.
+    found = seasonal_part(x, 2, jnp.array(1.0))[:, 0, 0]
+    np.testing.assert_allclose(found, [0, 0, 0, 2, -1, 2, -2])
+    halves = seasonal_part(x, 2, jnp.array(0.5))[:, 0, 0]
+    np.testing.assert_allclose(halves, [0, 0, 0, 1, -0.5, 1.5, -1.25])
+
+
+def window(values, horizon):
+    """Inputs of a window whose history is values [T, N]."""
+    return {
+        "history": jnp.asarray(values, jnp.float32)[None, ..., None],
+        "observed": jnp.isfinite(jnp.asarray(values))[None],
+        "profile": jnp.zeros((1, len(values) + horizon, values.shape[1], 0)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["trend", "season", "constant"])
+def test_untrained_experts_go_with_the_one_that_was_right(kind):
+    steps = np.arange(40)[:, None]
+    future = np.arange(40, 44)[:, None]
+    shape = {
+        "trend": lambda t: 3.0 * t + np.array([0.0, 50]),
+        "season": lambda t: 10 * np.array([0, 1, 5, 2, 0, -3, -5.0])[t % 7] + np.array([0.0, 9]),
+        "constant": lambda t: 0 * t + np.array([4.0, 9]),
+    }[kind]
+    model = Experts(horizon=4, season=7)
+    inputs = window(shape(steps), 4)
+    params = model.init(jax.random.key(0), inputs)
+    outputs = model.apply(params, inputs)[0]
+    assert outputs.shape == (4, 2)
+    error = np.abs(outputs - shape(future)).mean()
+    naive = np.abs(shape(steps)[-1] - shape(future)).mean()
+    share = {"constant": 0, "season": 0.4, "trend": 0.8}[kind]  # the trends are damped
+    assert error <= share * naive + 1e-4, error / naive
+
+
+def test_missing_values_are_never_read_and_their_errors_do_not_count():
+    values = np.random.default_rng(1).normal(size=(30, 3)) + 5
+    values[:4, 0] = np.nan
+    values[10:12, 1] = np.nan
+    model = Experts(horizon=3, season=7, quantiles=3)
+    inputs = window(values, 3)
+    params = model.init(jax.random.key(0), inputs)
+    outputs = model.apply(params, inputs)
+    assert outputs.shape == (1, 3, 3, 3) and np.isfinite(outputs).all()
+    assert (np.diff(outputs, axis=-1) >= 0).all()
+    other = {**inputs, "history": jnp.where(inputs["observed"][..., None], inputs["history"], 1e6)}
+    np.testing.assert_array_equal(model.apply(params, other), outputs)
+    gradient = jax.grad(lambda p: model.apply(p, inputs).sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
