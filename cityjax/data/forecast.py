@@ -69,6 +69,9 @@ def origins(
 ) -> dict[str, np.ndarray]:
     """Return the origins of each part's windows, those without any observed target left out.
 
+    Where windows need not be whole, a history longer than the protocol's may begin before the
+    series, where nothing is observed: the windows are the same for every history.
+
     Raises DataError where a part has no window.
     """
     parts = {}
@@ -76,7 +79,8 @@ def origins(
         ahead = 1 if protocol.whole or protocol.refit else horizon
         first = start + history - 1 if protocol.inside else start - ahead
         last = stop - horizon if protocol.whole else stop - 1
-        found = np.arange(max(first, history - 1), last)
+        least = history if protocol.whole else min(history, protocol.history)
+        found = np.arange(max(first, least - 1), last)
         # Rows whose targets hold a value, by running sums over the rows of the part.
         seen = np.zeros(len(series.values) + 1, np.int64)
         seen[1:] = np.cumsum(series.observed.any(axis=1))
@@ -94,11 +98,12 @@ def origins(
 
 
 def window_batch(
-    data: Mapping[str, Any], at: jax.Array, part: jax.Array, *, history: int, horizon: int
+    data: Mapping[str, Any], at: jax.Array, part: Any, *, history: int, horizon: int
 ) -> Batch:
     """Gather the windows of some origins; traceable.
 
-    at: origins [B]; part: (start, stop), the rows whose values may be targets. The batch:
+    at: origins [B]; part: (start, stop), the rows whose values may be targets, or each [B, 1] where
+    every window has its own. The batch:
       inputs: history [B, T, N, 1 + P] (channel 0 in the series' unit, 0 where missing), observed
         [B, T, N], and over history and horizon: clock [B, T + H, 3], known [B, T + H, N, K],
         profile [B, T + H, N, R];
@@ -110,12 +115,13 @@ def window_batch(
     def rows(name: str, offsets: range) -> jax.Array:
         return windows.gather(data[name], at, offsets)
 
-    values = rows("values", past)[..., None]
+    began = at[:, None] + jnp.asarray(past)[None] >= 0
+    values = jnp.where(began[..., None], rows("values", past), 0)[..., None]
     steps = at[:, None] + jnp.arange(1, horizon + 1)[None]
     inside = (steps >= part[0]) & (steps < part[1])
     inputs = {
         "history": jnp.concatenate([values, rows("past", past)], axis=-1),
-        "observed": rows("observed", past),
+        "observed": rows("observed", past) & began[..., None],
         **{name: rows(name, both) for name in ("clock", "known", "profile")},
     }
     mask = rows("observed", ahead) & inside[..., None]

@@ -4,6 +4,7 @@ A series is plain numpy on the host. A value that is missing is NaN here and a m
 (`data.forecast`), never a magic number.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -133,3 +134,16 @@ def regular(series: Series) -> Series:
         past={name: spread(array) for name, array in series.past.items()},
         known={name: array[latest] for name, array in series.known.items()},
     )
+
+
+def digest(series: Series) -> str:
+    """Return a sha256 of all that a series holds, for the result of a run on one's own data."""
+    found = hashlib.sha256(repr((series.step, series.sensors, series.unit)).encode())
+    arrays = {"values": series.values, "time": series.time.astype(np.int64)}
+    arrays |= {f"past {name}": array for name, array in series.past.items()}
+    arrays |= {f"known {name}": array for name, array in series.known.items()}
+    arrays |= {"adjacency": series.adjacency, "coordinates": series.coordinates}
+    for name, array in arrays.items():
+        found.update(name.encode())
+        found.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
