@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from cityjax import registry
+from cityjax.forecasting import ForecastConfig
 from cityjax.run import load, run
 
 RUN = ["steps=3", "log_every=2", "eval_every=2", "batch_size=16", "progress=off", "parallel=jit"]
-NAMES = sorted(registry.available())
+# Those on a city's series are run by tests/test_forecasting.py.
+NAMES = sorted(
+    name
+    for name in registry.available()
+    if not issubclass(registry.load(name).Config, ForecastConfig)
+)
 # What else an experiment needs to be small; the learning-rate warm-up must fit into three steps.
 EXTRA = {"rnn_traffic": ["warmup_steps=1"], "dcgan_mnist": ["conditional=true"]}
 JUDGED = {"gan_mnist", "dcgan_mnist", "article_gan"}

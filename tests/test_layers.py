@@ -17,7 +17,7 @@ PACKAGE = ROOT / "cityjax"
 ORDER = """
 names errors terminal | ops | metrics | losses | data | models | optimizers | learner | learners
 | parallel seeds | checkpoint | fit | report | tasks
-| config choices grammar registry overrides help
+| config choices grammar registry overrides help forecasting
 | folder progress signals allocator train conclude run
 """
 RANK = {name: place for place, name in enumerate(ORDER.replace("|", " ").split())}
@@ -143,6 +143,7 @@ def test_configs_are_known_to_the_command_line_only():
         "registry",
         "overrides",
         "help",
+        "forecasting",
         "folder",
         "train",
         "conclude",

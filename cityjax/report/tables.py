@@ -14,7 +14,7 @@ from cityjax.report.record import is_number
 
 # The space does not break, so that an arrow stays with its name.
 ARROWS = {"lower": "\u00a0↓", "higher": "\u00a0↑"}
-SPELLED = {name: name.upper() for name in ("mae", "rmse", "mape", "wape", "crps", "gan")}
+SPELLED = {name: name.upper() for name in ("mae", "mse", "rmse", "mape", "wape", "crps", "gan")}
 SPELLED["frechet"] = "Fréchet"
 
 

@@ -1,0 +1,200 @@
+"""The keys that forecasting experiments share, their choice of models, and what they build."""
+
+import os
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from cityjax.choices import Choice
+from cityjax.config import ConfigError, RunConfig, check_choice, check_range, option
+from cityjax.data.catalog import dataset
+from cityjax.data.cells import is_table
+from cityjax.data.dataset import Protocol
+from cityjax.data.series import Series, digest
+from cityjax.data.tables import read_series
+from cityjax.errors import spell
+from cityjax.learner import Experiment
+from cityjax.tasks import forecasters
+from cityjax.tasks.forecasting import LOSSES, forecast_experiment
+from cityjax.tasks.problem import GRAPHS, INPUTS, make_problem
+
+DAY, WEEK = 86_400, 7 * 86_400
+_TRAINED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay")
+_TRAINED += ("gradient_clip", "steps", "eval_every", "log_every", "loss")
+_FIXED = (*_TRAINED, "scale")
+_ONCE = {"steps": 1, "eval_every": 1, "log_every": 1}
+_HIDDEN = {"hidden_size": "units of a hidden layer"}
+_DROPOUT = {"dropout": "dropout rate, 0 to below 1"}
+_ADAPTIVE = {"adaptive_size": "of the vectors of a learnt graph, 0 for none"}
+_PER_SENSOR = {"per_sensor": "weights for each sensor, else one set for all"}
+MODELS = MappingProxyType(
+    {
+        "last_value": Choice(forecasters.last_value, {}, _ONCE, _FIXED),
+        "window_mean": Choice(forecasters.window_mean, {}, _ONCE, _FIXED),
+        "seasonal": Choice(forecasters.first_profile, {}, _ONCE | {"inputs": ("season",)}, _FIXED),
+        "historical_average": Choice(
+            forecasters.first_profile, {}, _ONCE | {"inputs": ("typical_day",)}, _FIXED
+        ),
+        "ridge": Choice(
+            forecasters.ridge,
+            {
+                "penalties": "candidates, shares of the number of rows; validation chooses",
+                **_PER_SENSOR,
+                "hops": "steps along the graph to neighbours whose values are read, 0 for none",
+                "neighbour_lags": "how many of their last values",
+            },
+            {**_ONCE, "batch_size": 64},
+            (*_TRAINED, "quantiles"),
+        ),
+        "experts": Choice(forecasters.experts, {}, {"learning_rate": 0.02, "steps": 300}),
+        "nlinear": Choice(forecasters.nlinear, _PER_SENSOR),
+        "dlinear": Choice(
+            forecasters.dlinear, {"window": "steps of the moving average, odd", **_PER_SENSOR}
+        ),
+        "stid": Choice(
+            forecasters.stid,
+            {
+                **_HIDDEN,
+                "layers": "residual layers",
+                **_DROPOUT,
+                "hops": "steps along the graph to neighbours that are read, 0 for none",
+                **_ADAPTIVE,
+            },
+        ),
+        "seq2seq": Choice(
+            forecasters.seq2seq,
+            {**_HIDDEN, "layers": "recurrent layers", "cell": "simple, gru, lstm", **_DROPOUT},
+        ),
+        "tgcn": Choice(forecasters.tgcn, {**_HIDDEN, **_DROPOUT}),
+        "wavenet": Choice(
+            forecasters.wavenet,
+            {
+                **_HIDDEN,
+                "skip_size": "width of the skips",
+                **_DROPOUT,
+                **_ADAPTIVE,
+                "dilations": "of each layer, steps",
+            },
+        ),
+        "patchtst": Choice(
+            forecasters.patchtst,
+            {
+                "patch": "steps of a patch",
+                "stride": "steps from one patch to the next",
+                "hidden_size": "of a token, which the heads divide",
+                "heads": "of attention",
+                "layers": "of the encoder",
+                "feedforward_size": "of the layer in between",
+                **_DROPOUT,
+            },
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ForecastConfig(RunConfig):
+    """Keys of a forecasting experiment; one that derives from it names `data` and changes defaults.
+
+    `data` of the class is the experiment's own data set, whose protocols a series of one's own
+    takes over.
+    """
+
+    models = MODELS
+
+    data: str = option("", "a data set (python -m cityjax.data), or a file or folder of one's own")
+    model: str = option("stid", ", ".join(MODELS))
+    history: int | None = option(None, "steps read; null: of the protocol")
+    horizon: int | None = option(None, "steps forecast; null: of the protocol")
+    protocol: str = option("honest", "honest, or published where a table was")
+    inputs: tuple[str, ...] = option((), "beside the history, of: " + ", ".join(INPUTS))
+    graph: str = option("auto", ", ".join(GRAPHS) + "; auto: given, else correlation")
+    scale: tuple[str, ...] = option(("standard",), "in turn, of: " + ", ".join(forecasters.SCALES))
+    loss: str = option("auto", ", ".join(LOSSES) + "; auto: as the metric that selects")
+    quantiles: tuple[float, ...] = option((), "levels to forecast, rising; none for points")
+    refit: bool = option(False, "train on validation too, without selection or intervals")
+    steps: int = 2000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    eval_every: int = 200
+
+    def __post_init__(self) -> None:
+        """Check the keys of forecasting after those of every run."""
+        super().__post_init__()
+        check_range(self, "history", at_least=1)
+        check_range(self, "horizon", at_least=1)
+        check_choice(self, "protocol", ("honest", "published"))
+        check_choice(self, "inputs", INPUTS)
+        check_choice(self, "graph", GRAPHS)
+        check_choice(self, "scale", forecasters.SCALES)
+        check_choice(self, "loss", LOSSES)
+        check_range(self, "quantiles", above=0, below=1)
+        if list(self.quantiles) != sorted(set(self.quantiles)) or len(self.quantiles) == 1:
+            raise ConfigError("quantiles are two or more levels that rise: [0.05,0.5,0.95]")
+        for key, value in self.model_options().items():
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, (int, float)) and item < 0:
+                    raise ConfigError(f"model.{key}={value} is out of range: at least 0")
+
+
+def forecast(config: ForecastConfig) -> Experiment:
+    """Build the experiment that a forecasting configuration describes.
+
+    Raises UserError where the data cannot be had, or do not fit what was asked for.
+    """
+    series, season, protocol, hashes = _read(config)
+    problem = make_problem(
+        series,
+        protocol,
+        season=season,
+        history=config.history,
+        horizon=config.horizon,
+        inputs=config.inputs,
+        graph=config.graph,
+        quantiles=config.quantiles,
+    )
+    made = config.models[config.model].make(problem, **config.model_options())
+    if "scale" not in config.unused:
+        made = forecasters.scaled(made, problem, config.scale)
+    return forecast_experiment(
+        problem,
+        made,
+        optimizer=config.make_optimizer(),
+        batch_size=config.batch_size,
+        loss=config.loss,
+        refit=config.refit,
+        data=hashes,
+    )
+
+
+def _read(config: ForecastConfig) -> tuple[Series, int, Protocol, dict[str, str]]:
+    """Return the series, the steps of its season, its protocol, and the hashes of its data."""
+    name = config.data
+    own = not name.endswith(".py") and (os.sep in name or "/" in name or is_table(name))
+    home = dataset(type(config).data if own else name)
+    if config.protocol not in home.protocols or (own and config.protocol != "honest"):
+        raise ConfigError(
+            f"protocol={config.protocol} is of public data sets with a published table,"
+            f" and {spell(name)} has none: honest"
+        )
+    protocol = home.protocols[config.protocol]
+    if not own:
+        series = home.read()
+        return series, home.season, protocol, home.hashes() or {name: digest(series)}
+    series = read_series(name)
+    shares = [part / sum(protocol.split) for part in protocol.split]
+    protocol = protocol._replace(
+        split=(shares[0], shares[1], shares[2]), drop_last=0, text={}, published={}
+    )
+    return series, _season(series), protocol, {os.path.basename(name): digest(series)}
+
+
+def _season(series: Series) -> int:
+    """Return the steps of a week, a year where a step is a week or more, a day in a short series.
+
+    That is one of less than four weeks, of which train would have seen two or three.
+    """
+    if series.step >= WEEK:
+        return max(1, round(52 * WEEK / series.step))
+    short = len(series.values) * series.step < 4 * WEEK
+    return max(1, round((DAY if short else WEEK) / series.step))

@@ -1,0 +1,200 @@
+"""What the figures of a forecasting run show: its errors from every side, and its intervals."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cityjax.data import floors
+from cityjax.data.forecast import clock
+from cityjax.data.series import Series
+from cityjax.data.windows import fit_scaler
+from cityjax.tasks.intervals import conformity, half_width, online_factor
+from cityjax.tasks.problem import Problem, truth
+
+HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+CHUNK = 8_000_000  # forecasts of a floor held at once
+
+
+class Errors(NamedTuple):
+    """One row's error on test: at each lead [H], in each phase [P], of each sensor [N], over all.
+
+    NaN where there was nothing to compare.
+    """
+
+    lead: np.ndarray
+    phase: np.ndarray
+    sensor: np.ndarray
+    overall: float
+
+
+def points_of(problem: Problem, outputs: np.ndarray) -> np.ndarray:
+    """Return the points [W, H, N]: of quantiles, those nearest the median, as metrics have it."""
+    if not problem.quantiles:
+        return outputs
+    return outputs[..., int(np.argmin(np.abs(np.asarray(problem.quantiles) - 0.5)))]
+
+
+def truth_of(problem: Problem, split: str, part: slice = slice(None)) -> np.ndarray:
+    """Return the targets [W, H, N] of some windows, NaN where missing or not of the split."""
+    targets, mask = truth(problem, split, part)
+    return np.where(mask, targets, np.nan)
+
+
+def floors_of(problem: Problem, split: str, part: Any) -> dict[str, np.ndarray]:
+    """Return the forecasts [W, H, N] that the floors make of some windows."""
+    return floors.floors(
+        problem.series,
+        problem.origins[split][part],
+        problem.horizon,
+        season=problem.season,
+        history=problem.history,
+        stop=problem.train_stop,
+    )
+
+
+def floor_of(
+    problem: Problem, split: str, name: str, windows: np.ndarray, leads: slice = slice(None)
+) -> np.ndarray:
+    """Return what one floor forecasts of some windows, float32 [W, leads, N]."""
+    return np.concatenate(
+        [
+            floors_of(problem, split, windows[part])[name][:, leads].astype(np.float32)
+            for part in _chunks(problem, len(windows))
+        ]
+    )
+
+
+def _chunks(problem: Problem, windows: int) -> list[slice]:
+    """Cut windows into parts of which all floors fit in memory."""
+    size = max(1, CHUNK // (problem.horizon * len(problem.series.sensors)))
+    return [slice(start, start + size) for start in range(0, windows, size)]
+
+
+def measure_of(problem: Problem) -> str:
+    """Return the first measure of the protocol that adds up over sensors and times, else "mae"."""
+    return next((m for m in problem.protocol.measures if m in ("mae", "rmse", "mse")), "mae")
+
+
+def measured(
+    problem: Problem, forecasts_of: Callable[[slice], Mapping[str, np.ndarray]]
+) -> dict[str, Errors]:
+    """Return the errors of every row on test; `forecasts_of` some windows: row -> [W, H, N].
+
+    They are of z-scores where the protocol is; a forecast that is NaN is left out.
+    """
+    measure, scale = measure_of(problem), error_scale(problem)
+    phase, places, _ = phases(problem.series)
+    sums: dict[str, list[np.ndarray]] = {}
+    for part in _chunks(problem, len(problem.origins["test"])):
+        truth = truth_of(problem, "test", part)
+        steps = problem.origins["test"][part, None] + np.arange(1, problem.horizon + 1)
+        at = phase[np.minimum(steps, len(phase) - 1)]
+        for name, values in forecasts_of(part).items():
+            distance = np.abs(values - truth) / scale
+            seen = np.isfinite(distance)
+            distance = np.where(seen, distance if measure == "mae" else distance**2, 0)
+            new = _sums(distance, at, len(places)) + _sums(seen, at, len(places))
+            old = sums.get(name, [np.zeros(())] * len(new))
+            sums[name] = [a + b for a, b in zip(old, new, strict=True)]
+    return {name: _finish(measure, found) for name, found in sums.items()}
+
+
+def _sums(values: np.ndarray, phase: np.ndarray, phases: int) -> list[np.ndarray]:
+    """Sum [W, H, N] over all but the lead, the phase, the sensor."""
+    by_time = values.sum(axis=2, dtype=np.float64)
+    by_phase = np.bincount(phase.ravel(), by_time.ravel(), minlength=phases)
+    return [by_time.sum(axis=0), by_phase, values.sum(axis=(0, 1), dtype=np.float64)]
+
+
+def _finish(measure: str, sums: list[np.ndarray]) -> Errors:
+    totals, counts = ([*part, part[0].sum()] for part in (sums[:3], sums[3:]))
+    means = [
+        np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        for total, count in zip(totals, counts, strict=True)
+    ]
+    lead, phase, sensor, overall = map(np.sqrt, means) if measure == "rmse" else means
+    return Errors(lead, phase, sensor, float(overall))
+
+
+def error_scale(problem: Problem) -> np.ndarray:
+    """Return what errors are divided by, sensor by sensor [N]."""
+    series = problem.series
+    if not problem.protocol.standardised:
+        return np.ones(len(series.sensors), np.float32)
+    return fit_scaler(series.values, series.observed, stop=problem.train_stop).std
+
+
+def unit_of(problem: Problem) -> str:
+    """Return the unit that errors and widths are in."""
+    return "z-scores" if problem.protocol.standardised else problem.series.unit
+
+
+def phases(series: Series) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return each step's phase [T], the place of each phase on the axis [P], and what it is.
+
+    The hour of day; of steps of a day or more the weekday (Monday 0), of a week or more the week of
+    the year (from 1).
+    """
+    ticks = clock(series.time, series.step)
+    if series.step >= WEEK:
+        return ticks[:, 2] // 7, np.arange(1, 54), "week of the year"
+    if series.step >= DAY:
+        return ticks[:, 1], np.arange(7), "weekday"
+    size = max(HOUR, series.step)
+    phase = series.time.astype("datetime64[s]").astype(np.int64) % DAY // size
+    return phase, np.arange(-(-DAY // size)) * size / HOUR, "hour of day"
+
+
+def _scores(problem: Problem, outputs: np.ndarray, split: str) -> np.ndarray:
+    """Return how far each target lies from its forecast [W, H, N], as `conformity` has it."""
+    scores = np.empty((*outputs.shape[:2], len(problem.series.sensors)), np.float32)
+    for part in _chunks(problem, len(outputs)):
+        truth = truth_of(problem, split, part)
+        scores[part] = conformity(outputs[part], truth, np.isfinite(truth))
+    return scores
+
+
+def half_widths(problem: Problem, outputs: np.ndarray) -> dict[float, np.ndarray]:
+    """Return the half-widths [H, N] of every level, from the forecasts of validation."""
+    scores = _scores(problem, outputs, "validation")
+    scores.sort(axis=0)  # any order will do, and what is sorted is soon sorted again
+    return {level: half_width(scores, level) for level in LEVELS}
+
+
+class Coverage(NamedTuple):
+    """Of the targets of test inside their intervals, at every level [Q].
+
+    share, width: by the kind of interval; the mean width is in the unit of the errors. sensors:
+    [2, Q], the shares below and above which a tenth of the sensors lies, split-conformal.
+    """
+
+    share: dict[str, list[float]]
+    width: dict[str, list[float]]
+    sensors: np.ndarray
+
+
+def covered(problem: Problem, outputs: np.ndarray, half: Mapping[float, np.ndarray]) -> Coverage:
+    """Return what the intervals of every level, of half-widths [H, N], cover of test."""
+    scores = _scores(problem, outputs, "test")
+    seen = np.isfinite(scores)
+    sides = seen if outputs.ndim == 3 else seen * (outputs[..., -1] - outputs[..., 0]) / 2
+    found = Coverage({"split-conformal": [], "online": []}, {"split-conformal": [], "online": []},
+                     np.empty((2, len(half))))  # fmt: skip
+    total, each = seen.sum(), seen.sum(axis=(0, 1))
+    for place, (level, by) in enumerate(half.items()):
+        ratios = scores / by
+        factor = online_factor(ratios, problem.origins["test"], level)
+        inside = (ratios <= 1).sum(axis=(0, 1))
+        adapted = (ratios <= factor[..., None]).sum()
+        # The sum over sensors of a window's widths at a lead: [W, H].
+        width = np.einsum("whn,hn->wh", sides, 2 * by / error_scale(problem))
+        for kind, count, widths in (
+            ("split-conformal", inside.sum(), width),
+            ("online", adapted, factor * width),
+        ):
+            found.share[kind].append(float(count / total))
+            found.width[kind].append(float(widths.sum() / total))
+        found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
+    return found

@@ -1,0 +1,300 @@
+"""The figures of a forecasting run: lines, errors, a map and intervals, on its test part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cityjax.data import graphs
+from cityjax.data.sources import Batches
+from cityjax.fit import predict
+from cityjax.learner import Learner
+from cityjax.report import forecasts
+from cityjax.report.maps import Places, graph_layout, sensor_map
+from cityjax.report.style import message
+from cityjax.report.tables import format_value, metric_label
+from cityjax.tasks.forecast_errors import (
+    DAY,
+    HOUR,
+    LEVELS,
+    WEEK,
+    Errors,
+    covered,
+    floor_of,
+    floors_of,
+    half_widths,
+    measure_of,
+    measured,
+    phases,
+    points_of,
+    unit_of,
+)
+from cityjax.tasks.intervals import NOMINAL, bounds
+from cityjax.tasks.problem import Problem
+
+UNITS = (("week", WEEK), ("day", DAY), ("h", HOUR), ("min", 60), ("s", 1))
+LONGEST = 300  # steps of a stretch whose lines can be told apart
+TICKS = 12  # of an axis, about
+NEIGHBOURS = 8  # of a sensor, where a graph is made for the map
+EDGES = 4  # drawn for each sensor, the strongest
+NAMED = 12  # sensors up to which each has its name on the map
+SPREAD = 10  # sensors from which on the spread of their coverage says something
+MODEL = "model"
+WEEKDAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
+
+
+def figures(
+    problem: Problem, learner: Learner, parts: Mapping[str, Batches], state: Any
+) -> dict[str, Figure]:
+    """Draw forecasts of the test part, their errors beside the floors', and their intervals.
+
+    parts: "test" and, where intervals are to be drawn, "validation".
+    """
+    outputs = _predict(problem, learner, parts, state, "test")
+    points = points_of(problem, outputs)
+    errors = measured(
+        problem, lambda part: {MODEL: points[part], **floors_of(problem, "test", part)}
+    )
+    ranked = np.argsort(errors[MODEL].sensor, kind="stable")  # NaN last
+    ranked = ranked[np.isfinite(errors[MODEL].sensor[ranked])]
+    if not len(ranked):
+        return {"forecast": message("No forecast of the test part is a number")}
+    half = None
+    if "validation" in parts:
+        half = half_widths(problem, _predict(problem, learner, parts, state, "validation"))
+    shown = shown_sensors(ranked)
+    drawn = _forecasts(problem, outputs, errors, shown, half) | _error_figures(problem, errors)
+    if len(problem.series.sensors) > 1:
+        drawn["map_of_errors"] = _map(problem, errors, shown)
+    if half is not None:
+        drawn["reliability"] = _reliability(problem, outputs, half, errors)
+    return drawn
+
+
+def _predict(
+    problem: Problem, learner: Learner, parts: Mapping[str, Batches], state: Any, split: str
+) -> np.ndarray:
+    return predict(learner, state, parts[split])[: len(problem.origins[split])]
+
+
+def _floor_colors(errors: Mapping[str, Errors]) -> dict[str, str]:
+    return forecasts.floor_colors([name for name in errors if name != MODEL])
+
+
+def _best_floor(errors: Mapping[str, Errors], lead: int | None = None) -> str:
+    """The floor with the least error, over all or at a lead (an index)."""
+    values = {
+        name: found.overall if lead is None else found.lead[lead]
+        for name, found in errors.items()
+        if name != MODEL
+    }
+    return min(values, key=lambda name: np.nan_to_num(values[name], nan=np.inf))
+
+
+# Lines
+
+
+def duration(seconds: int) -> str:
+    """Return a time in the largest unit it is a whole number of: "5 min", "1 day", "3 weeks"."""
+    unit, size = next((unit, size) for unit, size in UNITS if seconds % size == 0)
+    count = seconds // size
+    return f"{count} {unit}" + ("s" if unit in ("day", "week") and count > 1 else "")
+
+
+def shown_sensors(ranked: np.ndarray) -> dict[str, int]:
+    """Return the best, median and worst of sensors ranked by error; those there are of fewer."""
+    middle = {"median": int(ranked[(len(ranked) - 1) // 2])} if len(ranked) > 2 else {}
+    worst = {"worst": int(ranked[-1])} if len(ranked) > 1 else {}
+    return {"best": int(ranked[0]), **middle, **worst}
+
+
+def stretch(time: np.ndarray, complete: np.ndarray, step: int, season: int) -> slice:
+    """Return which steps in a row to draw: of all with the most `complete` ones, the earliest.
+
+    time: datetime64[s] [R]; complete: numbers [R]. Ten seasons, at most 300 steps, in whole weeks
+    or days from a midnight on where that is longer.
+    """
+    points = min(LONGEST, max(10 * season, 60))
+    for whole in (WEEK, DAY):
+        if points * step >= whole:
+            points = points * step // whole * whole // step
+            break
+    points = min(points, len(time))
+    starts = np.arange(len(time) - points + 1)
+    midnights = starts[time[starts].astype(np.int64) % DAY < step] if step < DAY else starts
+    starts = midnights if len(midnights) else starts
+    before = np.concatenate([[0], np.cumsum(complete)])
+    start = int(starts[np.argmax(before[starts + points] - before[starts])])
+    return slice(start, start + points)
+
+
+def _forecasts(
+    problem: Problem,
+    outputs: np.ndarray,
+    errors: Mapping[str, Errors],
+    shown: Mapping[str, int],
+    half: Mapping[float, np.ndarray] | None,
+) -> dict[str, Figure]:
+    """Draw the lines of some sensors at the first and at the last lead, over the same steps."""
+    series, origins = problem.series, problem.origins["test"]
+    start, stop = problem.rows["test"]
+    rows = np.arange(start, stop)
+    leads = {"first": 1, "last": problem.horizon} if problem.horizon > 1 else {"only": 1}
+    made = np.array([np.isin(rows - lead, origins) for lead in leads.values()])
+    made = made.all(axis=0) if made.all(axis=0).any() else made.any(axis=0)
+    seen = series.observed[start:stop, list(shown.values())].sum(axis=1)
+    rows = rows[stretch(series.time[start:stop], seen * made, series.step, problem.season)]
+    measure = measure_of(problem)
+    found = {}
+    for name, lead in leads.items():
+        windows = np.minimum(np.searchsorted(origins, rows - lead), len(origins) - 1)
+        known = (origins[windows] == rows - lead)[:, None]
+        made = outputs[windows, lead - 1]
+        floor = _best_floor(errors, lead - 1)
+        beside = floor_of(problem, "test", floor, windows, slice(lead - 1, lead))[:, 0]
+        lines = [points_of(problem, made), beside]
+        if half is not None:
+            lines += bounds(made, half[NOMINAL][lead - 1])
+        lines = [np.where(known, line, np.nan) for line in lines]
+        panels = []
+        for rank, sensor in shown.items():
+            error = format_value(measure, float(errors[MODEL].sensor[sensor]))
+            who = f"{rank} sensor" if len(shown) > 1 else "sensor"
+            panels.append(
+                forecasts.Stretch(
+                    f"{duration(lead * series.step)} ahead, {who} {series.sensors[sensor]} "
+                    f"({metric_label(measure)} {error} over all leads)",
+                    series.values[rows, sensor],
+                    *(line[:, sensor] for line in lines),
+                )
+            )
+        found[f"forecast_at_the_{name}_lead"] = forecasts.stretches(
+            series.time[rows],
+            panels,
+            unit=series.unit,
+            floor=f"best floor at this lead: {floor}",
+            color=_floor_colors(errors)[floor],
+            interval=f"{100 * NOMINAL:.0f} % interval (split-conformal)",
+        )
+    return found
+
+
+# Errors
+
+
+def _error_label(problem: Problem) -> str:
+    name, unit = metric_label(measure_of(problem)), problem.series.unit
+    if problem.protocol.standardised:
+        return f"{name} of z-scores"
+    return f"{name}, ({unit})²" if measure_of(problem) == "mse" else f"{name}, {unit}"
+
+
+def _error_figures(problem: Problem, errors: Mapping[str, Errors]) -> dict[str, Figure]:
+    unit, size = next((u, s) for u, s in UNITS if problem.series.step % s == 0)
+    ahead = np.arange(1, problem.horizon + 1) * problem.series.step / size
+    every = -(-problem.horizon // TICKS)
+    measure = measure_of(problem)
+    published: dict[str, dict[float, float]] = {}
+    for name, values in problem.protocol.published.items():
+        for lead, place in enumerate(ahead.tolist(), 1):
+            if f"{measure}@{lead}" in values:
+                published.setdefault(name, {})[place] = values[f"{measure}@{lead}"]
+    title = f"{metric_label(measure)} on the test part"
+    if len(ahead) == 1:
+        by_lead = forecasts.error_bars(
+            {name: float(found.lead[0]) for name, found in errors.items()},
+            title=f"{title}, {duration(problem.series.step)} ahead",
+            x=_error_label(problem),
+            published={name: values[ahead[0]] for name, values in published.items()},
+        )
+    else:
+        by_lead = forecasts.error_lines(
+            ahead,
+            {name: found.lead for name, found in errors.items()},
+            title=f"{title}, by lead",
+            x=f"{unit}s ahead" if unit in ("day", "week") else f"{unit} ahead",
+            y=_error_label(problem),
+            ticks={place: f"{place:g}" for place in ahead[every - 1 :: every].tolist()},
+            published=published,
+        )
+    _, places, kind = phases(problem.series)
+    words = WEEKDAYS if kind == "weekday" else [f"{place:g}" for place in places]
+    every = -(-len(places) // TICKS)
+    by_phase = forecasts.error_lines(
+        places,
+        {name: found.phase for name, found in errors.items()},
+        title=f"{title}, by the target's {kind}, over all leads",
+        x=kind,
+        y=_error_label(problem),
+        ticks=dict(zip(places[::every].tolist(), words[::every], strict=True)),
+    )
+    return {"error_by_horizon": by_lead, f"error_by_{kind.replace(' ', '_')}": by_phase}
+
+
+# Maps
+
+
+def _map(problem: Problem, errors: Mapping[str, Errors], shown: Mapping[str, int]) -> Figure:
+    sensors, floor = problem.series.sensors, _best_floor(errors)
+    own, other = errors[MODEL].sensor, errors[floor].sensor
+    names = {sensor: rank for rank, sensor in shown.items()}
+    if len(sensors) <= NAMED:
+        ranks = {sensor: f"{rank}: {sensors[sensor]}" for sensor, rank in names.items()}
+        names = dict(enumerate(sensors)) | ranks
+    return sensor_map(
+        places(problem),
+        own,
+        100 * (1 - own / np.where(other > 0, other, np.nan)),
+        names=names,
+        error=_error_label(problem),
+        floor=floor,
+    )
+
+
+def places(problem: Problem) -> Places:
+    """Return where the sensors lie: their coordinates, else a layout of their graph.
+
+    Where there is no graph, it is one of correlations in train.
+    """
+    series = problem.series
+    weights = series.adjacency if problem.graph is None else problem.graph
+    if weights is None:
+        k = min(NEIGHBOURS, len(series.sensors) - 1)
+        stop = problem.train_stop
+        weights = graphs.correlation(series.values, series.observed, stop=stop, k=k)
+    weights = np.triu(np.maximum(weights, weights.T), 1)
+    edges = np.argwhere(weights > 0)
+    strongest = np.argsort(-weights[tuple(edges.T)], kind="stable")
+    edges = edges[strongest[: EDGES * len(weights)]]
+    at = series.coordinates
+    if at is not None and np.isfinite(at).all(axis=1).sum() > len(at) / 2:
+        return Places(at[:, ::-1], edges, True)
+    return Places(graph_layout(weights), edges, False)
+
+
+# Intervals
+
+
+def _reliability(
+    problem: Problem,
+    outputs: np.ndarray,
+    half: Mapping[float, np.ndarray],
+    errors: Mapping[str, Errors],
+) -> Figure:
+    floor = _best_floor(errors)
+    before, beside = (
+        floor_of(problem, split, floor, np.arange(len(problem.origins[split])))
+        for split in ("validation", "test")
+    )
+    own = covered(problem, outputs, half)
+    other = covered(problem, beside, half_widths(problem, before))
+    label, kind = f"{floor}, split-conformal", "split-conformal"
+    return forecasts.reliability(
+        LEVELS,
+        {**own.share, label: other.share[kind]},
+        {**own.width, label: other.width[kind]},
+        sensors=own.sensors if len(problem.series.sensors) >= SPREAD else None,
+        unit=unit_of(problem),
+        color=_floor_colors(errors)[floor],
+    )

@@ -1,0 +1,275 @@
+"""The forecasters by name: from a problem and a model's own options to what can be trained."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cityjax.data.files import DataError
+from cityjax.data.windows import fit_scaler
+from cityjax.learner import Model, from_linen
+from cityjax.models import transforms
+from cityjax.models.experts import Experts
+from cityjax.models.forecasting import Support, values
+from cityjax.models.linear import DLinear, NLinear
+from cityjax.models.patchtst import PatchTST
+from cityjax.models.ridge import autoregression, filled
+from cityjax.models.seq2seq import Seq2Seq
+from cityjax.models.stid import STID
+from cityjax.models.tgcn import TGCN
+from cityjax.models.wavenet import GraphWaveNet
+from cityjax.ops.graph import dense_matmul, normalized
+from cityjax.tasks.forecasting import ClosedForm, Forecaster
+from cityjax.tasks.problem import Problem
+
+SCALES = ("standard", "root", "logarithm", "typical_day", "instance", "last")
+
+
+def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> Forecaster:
+    """Return the forecaster in another scale: names of SCALES, applied in this order.
+
+    "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
+    comes before it; "typical_day" is the difference from that input, "last" from the last value,
+    "instance" the z-score of each window by itself. Raises DataError where the problem has not the
+    input.
+    """
+    values = problem.series.values[: problem.train_stop]
+    seen = np.isfinite(values)
+    made = []
+    for name in scale:
+        if name == "standard":
+            made.append(transforms.standardise(*fit_scaler(values, seen, stop=len(values))))
+        elif name in ("root", "logarithm"):
+            change = transforms.square_root()
+            if name == "logarithm":
+                change = transforms.logarithm(float(np.nanmedian(np.abs(values))) or 1.0)
+            wide = jnp.asarray(np.where(seen, values, 0))[None, ..., None]
+            shown = np.asarray(change.forward((), wide, slice(0, None)))[0, ..., 0]
+            values = np.where(seen, shown, np.nan)
+            made.append(change)
+        elif name == "typical_day":
+            if "typical_day" not in problem.text["inputs"].split(", "):
+                raise DataError("scale has typical_day, which is not among the inputs")
+            made.append(transforms.profile_residual())
+        else:
+            made.append({"instance": transforms.instance, "last": transforms.last}[name]())
+    if isinstance(forecaster, ClosedForm):
+        return forecaster._replace(regression=transforms.rescaled(forecaster.regression, *made))
+    return transforms.transformed(forecaster, *made)
+
+
+def _matrices(problem: Problem, hops: int) -> list[np.ndarray]:
+    """Return the random walks along the edges and against them, of 1 to `hops` steps: [N, N]."""
+    if problem.graph is None:
+        return []
+    found = []
+    ways = ["random_walk", "reverse_random_walk"]
+    if np.array_equal(problem.graph, problem.graph.T):
+        ways = ways[:1]
+    for kind in ways:
+        walk = np.asarray(normalized(problem.graph, kind))
+        step = walk
+        for _ in range(hops):
+            found.append(step)
+            step = step @ walk
+    return found
+
+
+def _supports(problem: Problem, hops: int) -> tuple[Support, ...]:
+    return tuple(partial(dense_matmul, jnp.asarray(matrix)) for matrix in _matrices(problem, hops))
+
+
+def _floor(forecast: Callable[[Any], jax.Array], problem: Problem) -> Forecaster:
+    """A naive floor as a model without parameters, so that it is run and compared like any other.
+
+    forecast: inputs -> [B, 1 or H, N].
+    """
+
+    def apply(params: Any, model_state: Any, inputs: Any, **options: Any) -> tuple[Any, Any]:
+        del params, options
+        shape = (*inputs["observed"].shape[::2], problem.horizon)  # B, N, H
+        outputs = jnp.broadcast_to(forecast(inputs), (shape[0], shape[2], shape[1]))
+        if problem.quantiles:
+            outputs = jnp.repeat(outputs[..., None], len(problem.quantiles), axis=-1)
+        return outputs, model_state
+
+    return scaled(Model(lambda key, inputs: ({}, {}), apply), problem, ("standard",))
+
+
+def last_value(problem: Problem) -> Forecaster:
+    """Return the last observed value of the history; the mean of train where there is none."""
+    return _floor(lambda inputs: filled(values(inputs), inputs["observed"])[:, -1:], problem)
+
+
+def window_mean(problem: Problem) -> Forecaster:
+    """Return the mean of the observed history; that of train where there is none."""
+
+    def forecast(inputs: Any) -> jax.Array:
+        count = inputs["observed"].sum(axis=1, keepdims=True)
+        return values(inputs).sum(axis=1, keepdims=True) / jnp.maximum(count, 1)
+
+    return _floor(forecast, problem)
+
+
+def first_profile(problem: Problem) -> Forecaster:
+    """Return the first of the inputs typical_day, season and year_ago that there is, as it is."""
+    if not problem.data["profile"].shape[-1]:
+        raise DataError("this model is a profile: inputs needs typical_day, season or year_ago")
+    return _floor(lambda inputs: inputs["profile"][:, -problem.horizon :, :, 0], problem)
+
+
+def ridge(
+    problem: Problem,
+    *,
+    penalties: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    per_sensor: bool = False,
+    hops: int = 1,
+    neighbour_lags: int = 3,
+) -> ClosedForm:
+    """Return ridge autoregression on the window, neighbours, profiles and covariates."""
+    regression = autoregression(
+        horizon=problem.horizon,
+        supports=_matrices(problem, hops),
+        neighbour_lags=min(neighbour_lags, problem.history),
+        flags=not problem.series.observed.all(),
+        calendar=problem.calendar,
+        steps_per_day=problem.series.steps_per_day,
+    )
+    return ClosedForm(regression, penalties, per_sensor)
+
+
+def experts(problem: Problem) -> Model:
+    """Return experts weighted online by their past errors."""
+    return from_linen(Experts(problem.horizon, problem.season, len(problem.quantiles)))
+
+
+def nlinear(problem: Problem, *, per_sensor: bool = False) -> Model:
+    """Return NLinear."""
+    return from_linen(NLinear(problem.horizon, per_sensor, len(problem.quantiles)))
+
+
+def dlinear(problem: Problem, *, window: int = 25, per_sensor: bool = False) -> Model:
+    """Return DLinear."""
+    return from_linen(DLinear(problem.horizon, window, per_sensor, len(problem.quantiles)))
+
+
+def stid(
+    problem: Problem,
+    *,
+    hidden_size: int = 32,
+    layers: int = 3,
+    dropout: float = 0.15,
+    hops: int = 2,
+    adaptive_size: int = 0,
+) -> Model:
+    """Return STID, with the histories of neighbours where there is a graph."""
+    return from_linen(
+        STID(
+            problem.horizon,
+            problem.series.steps_per_day,
+            hidden_size=hidden_size,
+            layers=layers,
+            dropout=dropout,
+            supports=_supports(problem, hops),
+            adaptive_size=adaptive_size,
+            calendar=problem.calendar,
+            quantiles=len(problem.quantiles),
+        )
+    )
+
+
+def seq2seq(
+    problem: Problem,
+    *,
+    hidden_size: int = 64,
+    layers: int = 1,
+    cell: str = "gru",
+    dropout: float = 0.1,
+) -> Model:
+    """Return the recurrent encoder-decoder."""
+    return from_linen(
+        Seq2Seq(
+            problem.horizon,
+            problem.series.steps_per_day,
+            hidden_size=hidden_size,
+            layers=layers,
+            cell=cell,
+            dropout=dropout,
+            calendar=problem.calendar,
+            quantiles=len(problem.quantiles),
+        )
+    )
+
+
+def tgcn(problem: Problem, *, hidden_size: int = 64, dropout: float = 0.0) -> Model:
+    """Return T-GCN."""
+    support = None
+    if problem.graph is not None:
+        support = partial(dense_matmul, normalized(problem.graph, "symmetric"))
+    return from_linen(
+        TGCN(
+            problem.horizon,
+            problem.series.steps_per_day,
+            support=support,
+            hidden_size=hidden_size,
+            dropout=dropout,
+            calendar=problem.calendar,
+            quantiles=len(problem.quantiles),
+        )
+    )
+
+
+def wavenet(
+    problem: Problem,
+    *,
+    hidden_size: int = 32,
+    skip_size: int = 256,
+    dropout: float = 0.3,
+    adaptive_size: int = 10,
+    dilations: tuple[int, ...] = (1, 2, 1, 2, 1, 2, 1, 2),
+) -> Model:
+    """Return Graph WaveNet."""
+    return from_linen(
+        GraphWaveNet(
+            problem.horizon,
+            problem.series.steps_per_day,
+            supports=_supports(problem, 1),
+            adaptive_size=adaptive_size,
+            hidden_size=hidden_size,
+            skip_size=skip_size,
+            dilations=dilations,
+            dropout=dropout,
+            calendar=problem.calendar,
+            quantiles=len(problem.quantiles),
+        )
+    )
+
+
+def patchtst(
+    problem: Problem,
+    *,
+    patch: int = 16,
+    stride: int = 8,
+    hidden_size: int = 16,
+    heads: int = 4,
+    layers: int = 3,
+    feedforward_size: int = 128,
+    dropout: float = 0.3,
+) -> Model:
+    """Return PatchTST."""
+    return from_linen(
+        PatchTST(
+            problem.horizon,
+            patch=patch,
+            stride=stride,
+            hidden_size=hidden_size,
+            heads=heads,
+            layers=layers,
+            feedforward_size=feedforward_size,
+            dropout=dropout,
+            quantiles=len(problem.quantiles),
+        )
+    )

@@ -1,0 +1,173 @@
+"""The experiment of a forecaster on a problem: how it learns, is selected and scored."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cityjax import losses
+from cityjax.data import forecast
+from cityjax.data.sources import Batches, in_order
+from cityjax.data.windows import fit_scaler
+from cityjax.fit import predict
+from cityjax.learner import Experiment, Learner, Model
+from cityjax.learners import closed_form, supervised
+from cityjax.models.ridge import Regression
+from cityjax.tasks import forecast_figures
+from cityjax.tasks.intervals import interval_scores
+from cityjax.tasks.problem import Problem, baselines, describe, lead_name, truth
+
+EVALUATION_BATCH = 32
+LOSSES = ("auto", "squared", "absolute")
+
+
+class ClosedForm(NamedTuple):
+    """A forecaster that one pass of the data determines."""
+
+    regression: Regression
+    penalties: tuple[float, ...]
+    per_sensor: bool = False
+
+
+Forecaster = Model | ClosedForm
+
+
+def forecast_experiment(
+    problem: Problem,
+    forecaster: Forecaster,
+    *,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    loss: str = "auto",
+    refit: bool = False,
+    data: Mapping[str, str] = {},
+) -> Experiment:
+    """Return the experiment that trains a forecaster and scores it beside its floors.
+
+    loss: of LOSSES; "auto" is squared where the metric that selects is, else absolute. refit: train
+    on validation too, everything having been settled before: no checkpoint is selected, and there
+    are no intervals. data: name -> sha256.
+    """
+    train, parts = forecast.sources(
+        problem.data,
+        _joined(problem.origins) if refit else problem.origins,
+        {**problem.rows, "train": (0, problem.rows["validation"][1])} if refit else problem.rows,
+        history=problem.history,
+        horizon=problem.horizon,
+        batch_size=batch_size,
+        evaluation_batch_size=EVALUATION_BATCH,
+    )
+    steps, selected = None, not refit
+    if isinstance(forecaster, ClosedForm):
+        batches = _one_pass(problem, batch_size)
+        train, steps, selected = batches.source, batches.count, False
+        learner = closed_form(
+            forecaster.regression,
+            steps=batches.count,
+            penalties=forecaster.penalties,
+            per_sensor=forecaster.per_sensor,
+            complete=bool(problem.series.observed.all()) and problem.protocol.whole,
+            refit=refit,
+            metrics=problem.metrics,
+        )
+    else:
+        learner = supervised(forecaster, _loss(problem, loss), optimizer, problem.metrics)
+    if refit:
+        parts.pop("validation")
+    whole = lead_name((1, problem.horizon))
+    return Experiment(
+        learner,
+        train=train,
+        evaluation=parts,
+        metrics=problem.metrics,
+        baselines=functools.partial(baselines, problem),
+        figures=functools.partial(forecast_figures.figures, problem, learner, parts),
+        final=None if refit else functools.partial(_intervals, problem, learner, parts),
+        better={f"{name}@{whole}": "none" for name in ("coverage_90", "coverage_90_online")}
+        | {f"{name}@{whole}": "lower" for name in ("width_90", "width_90_online")},
+        select=f"validation/{problem.select}" if selected else None,
+        steps=steps,
+        protocol=describe(problem) | ({"refit": "on train and validation"} if refit else {}),
+        data=data,
+    )
+
+
+def _joined(origins: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Let train have the windows of validation, and those that reach across, too."""
+    first, last = origins["train"][0], origins["validation"][-1]
+    return {**origins, "train": np.arange(first, last + 1)}
+
+
+def _one_pass(problem: Problem, batch_size: int) -> Batches:
+    """Return train and then validation in order, each window once, those of validation marked."""
+    parts = ("train", "validation")
+    arrays = {
+        **problem.data,
+        "origins": np.concatenate([problem.origins[part] for part in parts]).astype(np.int32),
+        "part": np.concatenate(
+            [np.full(len(problem.origins[part]), place) for place, part in enumerate(parts)]
+        ).astype(np.int32),
+        "rows": np.array([problem.rows[part] for part in parts], np.int32),
+    }
+
+    def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Mapping[str, Any]:
+        del key
+        part = held["part"][indices]
+        rows = held["rows"][part]
+        batch = forecast.window_batch(
+            held,
+            held["origins"][indices],
+            (rows[:, :1], rows[:, 1:]),
+            history=problem.history,
+            horizon=problem.horizon,
+        )
+        return {**batch, "validation": part == 1}
+
+    return in_order(arrays, batch_size, size=len(arrays["origins"]), gather=gather)
+
+
+def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
+    """Return the loss in units of the spread of train, so that learning rates carry over."""
+    if problem.quantiles:
+        inner = losses.pinball(problem.quantiles)
+    else:
+        if name == "auto":
+            of_squares = problem.select.split("@")[0] in ("mse", "rmse", "pcc")
+            name = "squared" if of_squares else "absolute"
+        inner = {"squared": losses.squared_error, "absolute": losses.absolute_error}[name]
+    series, stop = problem.series, problem.train_stop
+    std = fit_scaler(series.values, series.observed, stop=stop).std
+    if not problem.protocol.standardised:
+        train = series.values[:stop]
+        std = np.full(train.shape[1], np.nanstd(train) or 1.0)
+    scale = jnp.asarray(std, jnp.float32)[None, None]
+
+    def loss(outputs: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        by = scale[..., None] if outputs.ndim == 4 else scale
+        return inner(outputs / by, {**batch, "targets": batch["targets"] / scale})
+
+    return loss
+
+
+def _intervals(
+    problem: Problem, learner: Learner, parts: Mapping[str, Batches], state: Any, key: jax.Array
+) -> dict[str, float]:
+    """Score the intervals that the errors on validation give the forecasts of test."""
+    del key
+    outputs = {
+        part: predict(learner, state, batches)[: len(problem.origins[part])]
+        for part, batches in parts.items()
+    }
+    found = {part: truth(problem, part) for part in parts}
+    if problem.protocol.standardised:
+        series, stop = problem.series, problem.train_stop
+        std = fit_scaler(series.values, series.observed, stop=stop).std
+        by = std[:, None] if problem.quantiles else std
+        outputs = {part: values / by for part, values in outputs.items()}
+        found = {part: (targets / std, mask) for part, (targets, mask) in found.items()}
+    scores = interval_scores(outputs, found, problem.origins)
+    return {f"{name}@{lead_name((1, problem.horizon))}": value for name, value in scores.items()}

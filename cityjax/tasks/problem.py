@@ -1,0 +1,243 @@
+"""A forecasting problem: a series of a city under a protocol, its windows, metrics and floors."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cityjax import metrics
+from cityjax.data import floors, forecast, graphs, profiles
+from cityjax.data.dataset import Protocol, arranged, bounds
+from cityjax.data.files import DataError
+from cityjax.data.series import Series
+from cityjax.data.windows import fit_scaler
+from cityjax.metrics import Metric
+
+DAY = 86_400
+# What a forecaster may read beside the history of the values.
+INPUTS = ("day", "week", "year", "typical_day", "season", "year_ago", "covariates")
+GRAPHS = ("auto", "given", "distance", "correlation", "none")
+NEIGHBOURS = 8  # of a correlation graph
+
+
+class Problem(NamedTuple):
+    """What is to be forecast: a series under a protocol, its windows and its metrics.
+
+    season: steps. calendar: of "day", "week", "year", what a forecaster knows of time. rows:
+    [start, stop) of each part; origins: of each part's windows. data: the arrays that windows are
+    gathered from, on the device. graph: weights [N, N] or None. metrics: by name, `rmse@1-12`;
+    select: the one that names the best checkpoint. quantiles: levels that are forecast, or none.
+    """
+
+    series: Series
+    protocol: Protocol
+    season: int
+    history: int
+    horizon: int
+    calendar: tuple[str, ...]
+    rows: Mapping[str, tuple[int, int]]
+    origins: Mapping[str, np.ndarray]
+    data: Mapping[str, jax.Array]
+    graph: np.ndarray | None
+    metrics: Mapping[str, Metric]
+    select: str
+    quantiles: tuple[float, ...]
+    text: Mapping[str, str]
+
+    @property
+    def train_stop(self) -> int:
+        """The first row that is not of train."""
+        return self.rows["train"][1]
+
+
+def make_problem(
+    series: Series,
+    protocol: Protocol,
+    *,
+    season: int,
+    history: int | None = None,
+    horizon: int | None = None,
+    inputs: Sequence[str] = (),
+    graph: str = "auto",
+    quantiles: Sequence[float] = (),
+) -> Problem:
+    """Lay out the windows of a series under a protocol.
+
+    history, horizon: steps, the protocol's by default. inputs: of INPUTS. graph: of GRAPHS; "auto"
+    is the one the series has, else of correlations in train.
+
+    Raises DataError where the series is too short, or has not what an input or a graph is made of.
+    """
+    series = arranged(series, protocol)
+    history = protocol.history if history is None else history
+    horizon = protocol.horizon if horizon is None else horizon
+    rows = bounds(series, protocol)
+    stop = rows["train"][1]
+    if "covariates" not in inputs:
+        series = series._replace(past={}, known={})
+    arrays = forecast.arrays(
+        series, train_stop=stop, profiles=_profiles(series, inputs, season, horizon, stop)
+    )
+    found, graph = _graph(series, graph, stop)
+    measured = _metrics(series, protocol, horizon, stop, quantiles)
+    whole = f"{protocol.measures[0]}@{lead_name((1, horizon))}"
+    select = protocol.select if protocol.select in measured else whole
+    return Problem(
+        series=series,
+        protocol=protocol,
+        season=season,
+        history=history,
+        horizon=horizon,
+        calendar=tuple(name for name in ("day", "week", "year") if name in inputs),
+        rows=rows,
+        origins=forecast.origins(series, protocol, history=history, horizon=horizon),
+        data={name: jnp.asarray(array) for name, array in arrays.items()},
+        graph=found,
+        metrics=measured,
+        select=select,
+        quantiles=tuple(quantiles),
+        text={"inputs": ", ".join(["history", *inputs]), "graph": graph},
+    )
+
+
+def _profiles(
+    series: Series, inputs: Sequence[str], season: int, horizon: int, stop: int
+) -> list[np.ndarray]:
+    """Return the known-ahead guesses [T, N] that were asked for, the typical day first."""
+    found = []
+    if "typical_day" in inputs:
+        if series.step > DAY:
+            raise DataError(
+                "inputs has typical_day, but a step of this series is longer than a day"
+            )
+        days = "week" if series.step == DAY else "weekday"
+        found.append(profiles.typical_day(series, stop=stop, days=days))
+    if "season" in inputs:  # as many seasons back as are known at every origin
+        found.append(profiles.lag(series, season * -(-horizon // season), stop=stop))
+    if "year_ago" in inputs:
+        around = 2 if series.step == 7 * DAY else 0
+        if (horizon + around) * series.step > profiles.YEAR:
+            raise DataError(f"inputs has year_ago, which horizon={horizon} reaches beyond")
+        found.append(profiles.year_ago(series, stop=stop))
+        if around:
+            found.append(profiles.year_ago(series, stop=stop, neighbours=around))
+    return found
+
+
+def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str]:
+    """Return the weights [N, N] of a kind of graph, and what to say of it."""
+    if kind == "auto":
+        alone = "none" if len(series.sensors) == 1 else "correlation"
+        kind = alone if series.adjacency is None else "given"
+    if kind == "none":
+        return None, "none"
+    if kind == "given":
+        if series.adjacency is None:
+            raise DataError(f"graph=given, but this data set has none: {', '.join(GRAPHS)}")
+        return series.adjacency, "of the data set"
+    if kind == "distance":
+        if series.coordinates is None:
+            raise DataError(f"graph=distance, but this data set has no places: {', '.join(GRAPHS)}")
+        distances = graphs.haversine(series.coordinates)
+        return graphs.gaussian_kernel(distances), "Gaussian kernel of distances"
+    k = min(NEIGHBOURS, len(series.sensors) - 1)
+    if k < 1:
+        raise DataError("graph=correlation, but this series has one sensor: graph=none")
+    found = graphs.correlation(series.values, series.observed, stop=stop, k=k)
+    return found, f"the {k} largest correlations in train"
+
+
+def lead_name(lead: int | tuple[int, int]) -> str:
+    """Return how the names of metrics write a lead: `3`, or `1-12` of steps 1 to 12 pooled."""
+    first, last = (lead, lead) if isinstance(lead, int) else lead
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _metrics(
+    series: Series, protocol: Protocol, horizon: int, stop: int, quantiles: Sequence[float]
+) -> dict[str, Metric]:
+    leads = [lead for lead in protocol.leads if np.max(lead) <= horizon]
+    names = dict.fromkeys([*map(lead_name, leads), lead_name((1, horizon))])
+    measures = [*protocol.measures, *(("crps", "coverage", "width") if quantiles else ())]
+    mean, std = fit_scaler(series.values, series.observed, stop=stop)
+    found = {}
+    for at in names:
+        for measure in measures:
+            metric = metrics.by_name(f"{measure}@{at}", quantiles)
+            if protocol.standardised:
+                metric = metrics.standardised(metric, mean, std)
+            found[f"{measure}@{at}"] = metric
+    return found
+
+
+def describe(problem: Problem) -> dict[str, str]:
+    """Say how forecasts are made and scored, for a result row."""
+    protocol, series = problem.protocol, problem.series
+    split = "/".join(f"{part:g}" for part in protocol.split)
+    missing = 100 * (1 - series.observed.mean())
+    within = (
+        "all targets of a window in one part"
+        if protocol.whole
+        else "targets outside their part are masked"
+    )
+    words = {
+        "series": f"{len(series.sensors):,} sensors, {len(series.values):,} steps of "
+        f"{series.step:,} s, {missing:.1f} % missing",
+        "split": f"{split} in time order; {within}",
+        "windows": f"history {problem.history}, horizon {problem.horizon}, one at every step"
+        + (", history inside the part" if protocol.inside else ""),
+        "mask": "missing values count in no loss and no metric",
+        "metrics": "of z-scores by train" if protocol.standardised else f"in {series.unit}",
+        "intervals": "90 %, split-conformal on validation by sensor and lead; online: their "
+        "width follows the errors on test that are known at each origin",
+    }
+    if protocol.drop_last:
+        words["drop_last"] = f"test windows beyond a multiple of {protocol.drop_last} are left out"
+    return {**words, **problem.text, **protocol.text}
+
+
+def baselines(problem: Problem) -> dict[str, dict[str, float]]:
+    """Return every metric of the naive floors on test, then the published rows that have any."""
+    rows = {}
+    found = floors.floors(
+        problem.series,
+        problem.origins["test"],
+        problem.horizon,
+        season=problem.season,
+        history=problem.history,
+        stop=problem.train_stop,
+    )
+    for name, outputs in found.items():
+        rows[name] = {f"test/{key}": value for key, value in measure(problem, outputs).items()}
+    for name, values in problem.protocol.published.items():
+        known = {f"test/{key}": value for key, value in values.items() if key in problem.metrics}
+        if known:
+            rows[f"published: {name}"] = known
+    return rows
+
+
+def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets [W, H, N], 0 where masked, and their mask, of some windows of a split."""
+    steps = problem.origins[split][part, None] + np.arange(1, problem.horizon + 1)
+    start, stop = problem.rows[split]
+    values = problem.series.values[np.minimum(steps, len(problem.series.values) - 1)]
+    mask = np.isfinite(values) & ((steps >= start) & (steps < stop))[..., None]
+    return np.where(mask, values, 0), mask
+
+
+def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[str, float]:
+    """Take every metric of point forecasts [W, H, N] of a part's windows; NaN is left out."""
+    targets, mask = truth(problem, split)
+    mask = mask & np.isfinite(outputs)
+    shown = np.where(mask, outputs, 0).astype(np.float32)
+    if problem.quantiles:  # a point is every quantile of itself
+        shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
+    sums: dict[str, Any] = {}
+    for start in range(0, len(outputs), 256):
+        part = slice(start, start + 256)
+        batch = {"targets": targets[part], "mask": mask[part]}
+        new = {n: m.accumulate(shown[part], batch) for n, m in problem.metrics.items()}
+        sums = jax.tree.map(jnp.add, sums, new) if sums else new
+    return metrics.finalize(sums, problem.metrics)

@@ -1,0 +1,23 @@
+"""New cases of COVID-19 in 129 regions of England, 1 to 14 days ahead.
+
+Run: python -m cityjax.run experiment=health_covid
+Expect: a test MAE of about 5.0 / 7.0 cases over 3 / 14 days (last value: 6.2 / 7.9), in a minute.
+"""
+
+from dataclasses import dataclass
+
+from cityjax.forecasting import ForecastConfig, forecast
+from cityjax.learner import Experiment
+
+
+@dataclass(frozen=True)
+class Config(ForecastConfig):
+    data: str = "covid_england"
+    model: str = "experts"
+    scale: tuple[str, ...] = ("root", "standard")
+    history: int | None = 28
+    batch_size: int = 8
+
+
+def build(config: Config) -> Experiment:
+    return forecast(config)

@@ -1,0 +1,24 @@
+"""Traffic speed at 207 detectors of Los Angeles, 5 to 60 minutes ahead (Los-loop).
+
+Run: python -m cityjax.run experiment=traffic_los
+Expect: a test RMSE over 15 / 60 minutes of about 4.8 / 6.2 mph (last value: 5.6 / 8.4), in a few
+minutes on two CPU cores.
+"""
+
+from dataclasses import dataclass
+
+from cityjax.choices import tuned
+from cityjax.forecasting import MODELS, ForecastConfig, forecast
+from cityjax.learner import Experiment
+
+
+@dataclass(frozen=True)
+class Config(ForecastConfig):
+    data: str = "los_loop"
+    model: str = "stid"
+    inputs: tuple[str, ...] = ("day", "week", "typical_day")
+    models = tuned(MODELS, {"stid": {"model.adaptive_size": 10}})
+
+
+def build(config: Config) -> Experiment:
+    return forecast(config)

@@ -1,0 +1,223 @@
+"""Forecasting experiments: every model, one's own data, what is refused, what no part may know."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from cityjax import registry
+from cityjax.data.leaks import disturbed
+from cityjax.data.series import Series
+from cityjax.data.synthetic import city
+from cityjax.data.tables import write_series
+from cityjax.errors import UserError
+from cityjax.forecasting import MODELS, ForecastConfig
+from cityjax.run import load, run
+from cityjax.tasks import forecast_figures, forecasters
+from cityjax.tasks.problem import baselines, make_problem, measure, truth
+
+EXPERIMENTS = sorted(
+    name for name in registry.available() if issubclass(registry.load(name).Config, ForecastConfig)
+)
+DRAWN = ("traffic_los", "health_flu")  # the others' figures are of the same kinds
+TRAINED = ["steps=2", "eval_every=1", "log_every=1", "learning_rate=1e-3"]
+QUICK = ["progress=off", "parallel=jit"]
+
+
+def arguments(name, model):
+    """What makes a run of a model short."""
+    unused = MODELS[model].unused
+    steps = [text for text in TRAINED if text.partition("=")[0] not in unused]
+    return [f"experiment={name}", f"model={model}", *steps, "batch_size=8", *QUICK]
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """They are drawn by tests/test_forecast_figures.py and by the experiments below."""
+    monkeypatch.setattr(forecast_figures, "figures", lambda *arguments: {})
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """A folder of one's own: three sensors, hourly, three weeks, some cells missing."""
+    series = city("energy", sensors=3, steps=504, seed=1).series
+    folder = tmp_path_factory.mktemp("town")
+    write_series(series._replace(known={}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def years(tmp_path_factory):
+    """Four weeks' worth of years: a weekly series long enough for health's protocols."""
+    generator = np.random.default_rng(0)
+    weeks = np.arange(400)
+    season = 20 + 10 * np.sin(2 * np.pi * weeks / 52)[:, None] + generator.normal(size=(400, 3))
+    time = np.datetime64("2010-01-03", "s") + weeks * np.timedelta64(7, "D")
+    folder = tmp_path_factory.mktemp("years")
+    write_series(Series(season, time, 7 * 86_400, ("a", "b", "c"), "cases"), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_runs_on_data_of_ones_own(name, town, years, tmp_path, request):
+    if name not in DRAWN:
+        request.getfixturevalue("no_figures")
+    config = registry.load(name).Config
+    folder = years if name in ("health_ili", "health_flu") else town
+    given = [*arguments(name, config.model), "history=12", "horizon=6"]
+    result = run([*given, f"data={folder}", f"workdir={tmp_path / 'run'}"])
+    saved = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert saved["baselines"] and saved["data"] and saved["protocol"]["split"]
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert "history 12, horizon 6" in saved["protocol"]["windows"]
+    experiment, state, loaded = load(tmp_path / "run")
+    batch = experiment.evaluation["test"].source(state.key, 0)
+    outputs = experiment.learner.predict(state, batch["inputs"])
+    assert outputs.shape[1:] == (6, 3) and np.isfinite(outputs).all()
+    assert loaded.data == str(folder)
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_every_model_forecasts_and_its_options_are_its_own(model, town, tmp_path, no_figures):
+    given = [*arguments("synthetic_city", model), f"data={town}", "history=12", "horizon=6"]
+    inputs = {"seasonal": "season", "historical_average": "typical_day"}.get(model, "day,week")
+    result = run([*given, f"inputs=[{inputs}]", f"workdir={tmp_path / 'run'}"])
+    saved = result.result
+    assert saved["protocol"]["inputs"] == "history, " + inputs.replace(",", ", ")
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert 0 < result.metrics["test/coverage_90@1-6"] <= 1
+    rows = {"last_value": "last value", "window_mean": "window mean"}
+    if model in rows:  # the floor in jax is the floor in numpy
+        floor = saved["baselines"][rows[model]]
+        assert all(
+            value == pytest.approx(result.metrics[key], rel=1e-4) for key, value in floor.items()
+        )
+
+
+def test_quantiles_are_scored_as_such(town, tmp_path, no_figures):
+    given = [*arguments("synthetic_city", "stid"), f"data={town}", "horizon=6"]
+    result = run([*given, "quantiles=[0.05,0.5,0.95]", f"workdir={tmp_path / 'run'}"])
+    assert {"test/crps@1-6", "test/coverage@1-6", "test/width@1-6"} <= set(result.metrics)
+    experiment, state, _ = load(tmp_path / "run")
+    batch = experiment.evaluation["test"].source(state.key, 0)
+    outputs = experiment.learner.predict(state, batch["inputs"])
+    assert outputs.shape[1:] == (6, 3, 3) and (np.diff(outputs, axis=-1) >= 0).all()
+
+
+def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_figures):
+    given = [*arguments("synthetic_city", "ridge"), f"data={town}", "horizon=6"]
+    plain = run([*given, f"workdir={tmp_path / 'plain'}"])
+    result = run([*given, "refit=true", f"workdir={tmp_path / 'refit'}"])
+    assert result.result["protocol"]["refit"] == "on train and validation"
+    assert result.result["protocol"]["selection"] == "last step"
+    assert not [key for key in result.metrics if "coverage" in key]
+    assert result.metrics["test/mae@1-6"] != plain.metrics["test/mae@1-6"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["data=los_lop"], ["los_lop", "did you mean los_loop?"]),
+        (["data=./nowhere"], ["nowhere", "no such file or folder"]),
+        (["protocol=published"], ["protocol=published", "none"]),
+        (["protocol=honst"], ["honest, published"]),
+        (["inputs=[dy]"], ["inputs=[dy]", "did you mean day?"]),
+        (["history=0"], ["history=0", "at least 1"]),
+        (["horizon=3000"], ["horizon=3000"]),
+        (["model=stid", "quantiles=[0.9,0.1]"], ["rise"]),
+        (["model=stid", "quantiles=[0,0.5]"], ["above 0"]),
+        (["model=stid", "model.hidden_size=-3"], ["model.hidden_size=-3", "at least 0"]),
+        (["model=seasonal", "inputs=[day]"], ["season"]),
+        (["scale=[typical_day]", "inputs=[day]"], ["typical_day", "inputs"]),
+        (["graph=distance", "data=YEARS", "horizon=6", "inputs=[]"], ["places"]),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(given, words, years, tmp_path):
+    given = [text.replace("YEARS", str(years)) for text in given]
+    with pytest.raises(UserError) as caught:
+        run(["experiment=synthetic_city", *given, *QUICK, f"workdir={tmp_path / 'run'}"])
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def problem_of(series, **options):
+    protocol = registry.load("synthetic_city")  # its data set's protocol
+    from cityjax.data.catalog import dataset
+
+    home = dataset(protocol.Config.data)
+    options = {"history": 12, "horizon": 6, **options}
+    return make_problem(series, home.protocols["honest"], season=168, **options)
+
+
+def test_nothing_of_train_knows_the_test_part():
+    series = city("energy", sensors=3, steps=504, seed=1).series
+    inputs = ("day", "week", "typical_day", "season", "covariates")
+    whole = problem_of(series, inputs=inputs, graph="correlation")
+    start = whole.rows["test"][0]
+    other = problem_of(disturbed(series, start), inputs=inputs, graph="correlation")
+    np.testing.assert_array_equal(whole.graph, other.graph)
+    for name, array in whole.data.items():
+        if name not in ("values", "past", "known"):  # the typical day too, also of later steps
+            continue
+        np.testing.assert_array_equal(array[:start], other.data[name][:start])
+    np.testing.assert_array_equal(whole.data["profile"][:start], other.data["profile"][:start])
+    np.testing.assert_array_equal(whole.data["profile"][..., 0], other.data["profile"][..., 0])
+
+
+def test_a_disturbed_test_part_changes_neither_parameters_nor_the_chosen_step(tmp_path, no_figures):
+    series = city("energy", sensors=2, steps=504, seed=2).series._replace(known={})
+    start = problem_of(series).rows["test"][0]
+    found = []
+    for name, one in {"whole": series, "disturbed": disturbed(series, start)}.items():
+        write_series(one, tmp_path / name)
+        given = [*arguments("synthetic_city", "stid"), "steps=6", "history=12", "horizon=6"]
+        given.remove("steps=2")
+        run([*given, f"data={tmp_path / name}", f"workdir={tmp_path / 'run' / name}"])
+        state = load(tmp_path / "run" / name).state
+        found.append((int(state.step), jax.device_get(state.params)))
+    assert found[0][0] == found[1][0]
+    jax.tree.map(np.testing.assert_array_equal, found[0][1], found[1][1])
+
+
+def test_measures_and_floors_are_those_of_numpy():
+    series = city("energy", sensors=3, steps=504, seed=3, missing=0.1).series
+    problem = problem_of(series)
+    targets, mask = truth(problem, "test")
+    outputs = np.full(targets.shape, 700.0)
+    found = measure(problem, outputs)
+    error = np.where(mask, np.abs(targets - 700), np.nan)
+    assert found["mae@1-6"] == pytest.approx(np.nanmean(error), rel=1e-5)
+    assert found["rmse@1"] == pytest.approx(np.sqrt(np.nanmean(error[:, 0] ** 2)), rel=1e-5)
+    floor = baselines(problem)["last value"]["test/mae@1"]
+    at = problem.origins["test"]
+    filled = series.values.copy()
+    for step in range(1, len(filled)):
+        filled[step] = np.where(np.isnan(filled[step]), filled[step - 1], filled[step])
+    error = np.abs(series.values[at + 1] - filled[at])
+    assert floor == pytest.approx(np.nanmean(error), rel=1e-5)
+
+
+def test_a_scale_is_fitted_to_train_in_the_scale_before_it():
+    series = city("safety", sensors=2, steps=600, seed=0).series
+    problem = problem_of(series)
+
+    class Identity:
+        def init(key, inputs):
+            return {}, {}
+
+        def apply(params, state, inputs, **options):
+            return inputs["history"][:, -6:, :, 0], state
+
+    from cityjax.learner import Model
+
+    model = forecasters.scaled(Model(Identity.init, Identity.apply), problem, ("root", "standard"))
+    from cityjax.data.forecast import window_batch
+
+    at = np.arange(11, problem.train_stop - 6)
+    batch = window_batch(problem.data, at, (0, problem.train_stop), history=12, horizon=6)
+    outputs, _ = model.apply({}, {}, batch["inputs"])
+    shown = batch["inputs"]["observed"][:, -6:]
+    history = batch["inputs"]["history"][:, -6:, :, 0]
+    np.testing.assert_allclose(outputs[shown], history[shown], rtol=1e-4, atol=1e-3)
