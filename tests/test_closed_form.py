@@ -107,6 +107,21 @@ def test_weights_equal_a_direct_solution(rows, per_sensor, complete, refit):
     np.testing.assert_allclose(outputs, np.einsum("bnf,nfh->bhn", x[:2], wide), atol=5e-4)
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_sensor_of_importance_two_counts_as_if_it_were_there_twice(rows, complete):
+    x, y, mask = rows
+    mask = np.ones_like(mask) if complete else mask
+    twice = [0, 1, 2, 2]
+    one, two = (
+        closed_form(PLAIN, steps=4, penalties=PENALTIES, complete=complete, importance=importance)
+        for importance in (jnp.array([1.0, 1, 2]), None)
+    )
+    wanted = trained(two, x[:, twice], y[..., twice], mask[..., twice]).params["weights"]
+    found = trained(one, x, y, mask).params["weights"]
+    np.testing.assert_allclose(found, wanted, atol=5e-5)
+    assert np.abs(trained(two, x, y, mask).params["weights"] - wanted).max() > 0.01
+
+
 def test_nothing_is_solved_before_the_pass_is_over(rows):
     x, y, mask = rows
     learner = closed_form(PLAIN, steps=5, penalties=PENALTIES)

@@ -64,6 +64,21 @@ def test_untrained_experts_go_with_the_one_that_was_right(kind):
     assert error <= share * naive + 1e-4, error / naive
 
 
+def test_sensors_of_one_season_learn_it_from_each_other():
+    steps = np.arange(32)[:, None]
+    season = 8 * np.array([0, 1, 5, 2, 0, -3, -5.0])[steps % 7]
+    noise = np.random.default_rng(0).normal(size=(28, 20)) * 8
+    model = Experts(horizon=4, season=7)
+    together = window(season[:28] + noise, 4)
+    params = model.init(jax.random.key(0), together)
+    errors = []
+    for number in range(20):
+        alone = window(season[:28] + noise[:, number : number + 1], 4)
+        errors.append(np.abs(model.apply(params, alone)[0] - season[28:]).mean())
+    found = np.abs(model.apply(params, together)[0] - season[28:]).mean()
+    assert found < 0.8 * np.mean(errors), (found, np.mean(errors))
+
+
 def test_missing_values_are_never_read_and_their_errors_do_not_count():
     values = np.random.default_rng(1).normal(size=(30, 3)) + 5
     values[:4, 0] = np.nan

@@ -141,6 +141,28 @@ def test_lag_reads_nothing_later(steps, neighbours):
         np.testing.assert_array_equal(changed[:until], found[:until])
 
 
+def test_past_years_are_the_mean_of_those_before_at_the_same_time():
+    weeks = np.arange(230.0)
+    values = np.stack([weeks, weeks], axis=1)
+    values[110, 1] = np.nan
+    found = profiles.past_years(city(values, step=7 * 86_400), stop=60)
+    assert found.dtype == np.float32
+    # 52, 104, 157 and 209 weeks before, where there is one that was observed.
+    np.testing.assert_allclose(found[60], 8)
+    np.testing.assert_allclose(found[214, 0], np.mean([162, 110, 57, 5]))
+    np.testing.assert_allclose(found[162], [np.mean([110, 58, 5]), np.mean([58, 5])])
+    np.testing.assert_allclose(found[:52], np.arange(60).mean())
+    around = profiles.past_years(city(values, step=7 * 86_400), stop=60, neighbours=1)
+    np.testing.assert_allclose(around[112, 0], np.mean([59, 60, 61, 7, 8, 9]))
+    with pytest.raises(DataError, match="neighbours=60 reach beyond a year"):
+        profiles.past_years(city(values, step=7 * 86_400), stop=60, neighbours=60)
+    for row in (60, 130, 229):  # nothing later than a year earlier is read
+        other = values.copy()
+        other[max(60, row - 50) :] += 1e3
+        same = profiles.past_years(city(other, step=7 * 86_400), stop=60, neighbours=1)
+        np.testing.assert_array_equal(same[row], around[row])
+
+
 def test_a_year_ago_is_the_same_weekday():
     steps = np.arange(800)
     daily = city(steps[:, None], step=86_400)

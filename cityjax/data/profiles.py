@@ -4,6 +4,8 @@ A profile may be a model's input for its target step t: none of them reads the v
 that it tells train, validation and test the same kind of thing.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cityjax.data.files import DataError
@@ -103,10 +105,44 @@ def lag(series: Series, steps: int, *, stop: int, neighbours: int = 0) -> np.nda
         raise DataError(f"steps={steps} must be above neighbours={neighbours}, and that at least 0")
     whole = regular(series)
     filled = last_observed(whole.values, whole.observed, steps)
-    total = np.zeros(filled.shape, np.float32)
-    number = np.zeros(filled.shape, np.float32)
-    for shift in range(steps - neighbours, steps + neighbours + 1):
-        earlier = filled[: max(len(filled) - shift, 0)]
+    shifts = range(steps - neighbours, steps + neighbours + 1)
+    return _mean_before(series, filled, shifts, stop)
+
+
+def year_ago(series: Series, *, stop: int, neighbours: int = 0) -> np.ndarray:
+    """Return the value 52 weeks earlier, on the same day of the week, as `lag` does: [T, N]."""
+    return lag(series, max(1, round(YEAR / series.step)), stop=stop, neighbours=neighbours)
+
+
+def past_years(series: Series, *, stop: int, neighbours: int = 0) -> np.ndarray:
+    """Return the mean over all years before, at the same time of year: float32 [T, N].
+
+    Years are whole weeks that keep to the calendar: 52, 104, 157, ... earlier. neighbours: as many
+    steps on either side are averaged with it. Missing values are left out; where there is none, as
+    in the first year, the sensor's mean over the rows before `stop`.
+
+    Raises:
+        DataError: neighbours reach beyond a year, or train holds no value.
+    """
+    whole = regular(series)
+    week = 7 * 86_400
+    reach = len(whole.values) * series.step
+    years = [round(year * 365.25 / 7) * week for year in range(1, reach // YEAR + 1)]
+    around = range(-neighbours, neighbours + 1)
+    shifts = [max(1, round(year / series.step)) + offset for year in years for offset in around]
+    if min(shifts, default=1) < 1:
+        raise DataError(f"neighbours={neighbours} reach beyond a year")
+    return _mean_before(series, whole.values, shifts, stop)
+
+
+def _mean_before(
+    series: Series, values: np.ndarray, shifts: Iterable[int], stop: int
+) -> np.ndarray:
+    """Return the mean of the values [W, N] some steps of time earlier: float32 [T, N]."""
+    total = np.zeros(values.shape, np.float32)
+    number = np.zeros(values.shape, np.float32)
+    for shift in shifts:
+        earlier = values[: max(len(values) - shift, 0)]
         seen = np.isfinite(earlier)
         total[shift:] += np.where(seen, earlier, 0)
         number[shift:] += seen
@@ -114,11 +150,6 @@ def lag(series: Series, steps: int, *, stop: int, neighbours: int = 0) -> np.nda
     rows = np.rint((seconds - seconds[0]) / series.step).astype(np.int64)
     total, number = total[rows], number[rows]
     return np.where(number > 0, total / np.maximum(number, 1), _train_mean(series, stop)[None])
-
-
-def year_ago(series: Series, *, stop: int, neighbours: int = 0) -> np.ndarray:
-    """Return the value 52 weeks earlier, on the same day of the week, as `lag` does: [T, N]."""
-    return lag(series, max(1, round(YEAR / series.step)), stop=stop, neighbours=neighbours)
 
 
 def _train_mean(series: Series, stop: int) -> np.ndarray:

@@ -31,6 +31,7 @@ def closed_form(
     penalties: Sequence[float],
     per_sensor: bool = False,
     complete: bool = True,
+    importance: jax.Array | None = None,
     refit: bool = False,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Learner:
@@ -41,6 +42,7 @@ def closed_form(
     the number of rows, and the one of each lead has the least squared error on validation, which
     is a quadratic form of the moments: nothing is read twice. per_sensor: weights for each sensor,
     else one set for all. complete: no target is missing, so that all leads share their rows.
+    importance: what the squared error of a sensor counts [N], 1 by default.
     refit: solve again, at the chosen penalties, on train and validation together.
 
     The moments are kept in the state (extra), so that a forecast can go on learning.
@@ -74,21 +76,23 @@ def closed_form(
         weight = jnp.moveaxis(rows, 1, 2).astype(x.dtype)
         if complete:
             weight = weight.min(axis=-1, keepdims=True)
-            y = y * weight
+        if importance is not None:
+            weight = weight * importance[None, :, None]
+        square = y * weight * y
+        y = y * weight
         # One sensor a group, or all of them in one: [G, rows, ...].
-        x, y, weight = (
+        x, y, weight, square = (
             jnp.moveaxis(a, 1, 0) if per_sensor else a.reshape(1, -1, a.shape[-1])
-            for a in (x, y, weight)
+            for a in (x, y, weight, square)
         )
         with jax.default_matmul_precision("highest"):
             if complete:
-                weighted = x * weight
-                gram = jnp.einsum("grf,grk->gfk", weighted, x)[None]
-                moment = jnp.einsum("grf,grh->gfh", weighted, y)[None]
+                gram = jnp.einsum("grf,grk->gfk", x * weight, x)[None]
+                moment = jnp.einsum("grf,grh->gfh", x, y)[None]
             else:
                 gram = jnp.einsum("grf,grk,grl->lgfk", x, x, weight)
                 moment = jnp.einsum("grf,grl->lgf", x, y)[..., None]
-        return Moments(gram, moment, jnp.sum(jnp.square(y), axis=1))
+        return Moments(gram, moment, jnp.sum(square, axis=1))
 
     def step(state: State, batch: Batch, *, axis_name: str | None = None) -> tuple[State, Sums]:
         mask = jnp.broadcast_to(batch["mask"].astype(bool), batch["targets"].shape)

@@ -17,8 +17,9 @@ class Experts(nn.Module):
     """Every expert forecasts from every step of the history; those that were right weigh more.
 
     Experts are exponential smoothing at several rates and damped trends (Holt 1957; Gardner and
-    McKenzie 1985), each with and without a season that adds up (the smoothed difference, a whole
-    number of seasons back, from the season's mean), and the mean of the last season. Where the
+    McKenzie 1985), each without a season, with one that adds up (the smoothed difference, a whole
+    number of seasons back, from the season's mean) and with the mean of all sensors' seasons; and
+    the mean of the last season. Where the
     target of a past forecast lies in the history, its absolute error is known; the weights are
     softmax(b - a e), of each lead and sensor, over experts, e the discounted mean of these errors
     by the sensor and by all of them, in units of the experts' mean. Rates, a, b and the discount
@@ -56,10 +57,14 @@ class Experts(nn.Module):
             cycle = seasonal_part(x, self.season, self._rates("cycle", (0.5,))[0])
             # Of the first season ahead, which is known at the origin, also for later ones.
             phase = jnp.arange(steps)[:, None] + 1 + (ahead - 1)[None] % self.season
-            rest = smoothed(x - cycle[:steps], self.horizon, *rates)
             mean = season_mean(x, self.season)[None, :, None]
-            mean = jnp.broadcast_to(mean, (1, *forecasts.shape[1:]))
-            forecasts = jnp.concatenate([forecasts, rest + cycle[phase][None], mean])
+            found = [forecasts, jnp.broadcast_to(mean, (1, *forecasts.shape[1:]))]
+            # The sensors' own seasons, and the one they share, which has less noise.
+            common = jnp.broadcast_to(cycle.mean(axis=-1, keepdims=True), cycle.shape)
+            for season in (cycle, common):
+                rest = smoothed(x - season[:steps], self.horizon, *rates)
+                found.append(rest + season[phase][None])
+            forecasts = jnp.concatenate(found)
         # What the past forecasts missed, where their targets lie in the history.
         known = targets < steps
         at = jnp.minimum(targets, steps - 1)

@@ -57,7 +57,13 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
         else:
             made.append({"instance": transforms.instance, "last": transforms.last}[name]())
     if isinstance(forecaster, ClosedForm):
-        return forecaster._replace(regression=transforms.rescaled(forecaster.regression, *made))
+        importance = None
+        if "standard" in scale and not problem.protocol.standardised:
+            # Errors then add up over sensors about as they do in the unit of the metric.
+            spread = np.nanstd(problem.series.values[: problem.train_stop], axis=0)
+            importance = jnp.asarray(np.square(spread / (np.sqrt(np.mean(spread**2)) or 1)))
+        regression = transforms.rescaled(forecaster.regression, *made)
+        return forecaster._replace(regression=regression, importance=importance)
     return transforms.transformed(forecaster, *made)
 
 

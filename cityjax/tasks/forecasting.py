@@ -26,11 +26,15 @@ LOSSES = ("auto", "squared", "absolute")
 
 
 class ClosedForm(NamedTuple):
-    """A forecaster that one pass of the data determines."""
+    """A forecaster that one pass of the data determines.
+
+    importance: what the squared error of a sensor counts [N], in the scale of the regression.
+    """
 
     regression: Regression
     penalties: tuple[float, ...]
     per_sensor: bool = False
+    importance: jax.Array | None = None
 
 
 Forecaster = Model | ClosedForm
@@ -70,6 +74,7 @@ def forecast_experiment(
             steps=batches.count,
             penalties=forecaster.penalties,
             per_sensor=forecaster.per_sensor,
+            importance=forecaster.importance,
             complete=bool(problem.series.observed.all()) and problem.protocol.whole,
             refit=refit,
             metrics=problem.metrics,

@@ -17,7 +17,7 @@ from cityjax.metrics import Metric
 
 DAY = 86_400
 # What a forecaster may read beside the history of the values.
-INPUTS = ("day", "week", "year", "typical_day", "season", "year_ago", "covariates")
+INPUTS = ("day", "week", "year", "typical_day", "season", "year_ago", "past_years", "covariates")
 GRAPHS = ("auto", "given", "distance", "correlation", "none")
 NEIGHBOURS = 8  # of a correlation graph
 
@@ -92,7 +92,10 @@ def make_problem(
         horizon=horizon,
         calendar=tuple(name for name in ("day", "week", "year") if name in inputs),
         rows=rows,
-        origins=forecast.origins(series, protocol, history=history, horizon=horizon),
+        origins=_known(
+            forecast.origins(series, protocol, history=history, horizon=horizon),
+            _reach(series, inputs, season, horizon),
+        ),
         data={name: jnp.asarray(array) for name, array in arrays.items()},
         graph=found,
         metrics=measured,
@@ -116,14 +119,33 @@ def _profiles(
         found.append(profiles.typical_day(series, stop=stop, days=days))
     if "season" in inputs:  # as many seasons back as are known at every origin
         found.append(profiles.lag(series, season * -(-horizon // season), stop=stop))
+    around = 2 if series.step == 7 * DAY else 0
+    for name in ("year_ago", "past_years"):
+        if name in inputs and (horizon + around) * series.step > profiles.YEAR:
+            raise DataError(f"inputs has {name}, which horizon={horizon} reaches beyond")
     if "year_ago" in inputs:
-        around = 2 if series.step == 7 * DAY else 0
-        if (horizon + around) * series.step > profiles.YEAR:
-            raise DataError(f"inputs has year_ago, which horizon={horizon} reaches beyond")
         found.append(profiles.year_ago(series, stop=stop))
         if around:
             found.append(profiles.year_ago(series, stop=stop, neighbours=around))
+    if "past_years" in inputs:
+        found.append(profiles.past_years(series, stop=stop, neighbours=around))
     return found
+
+
+def _reach(series: Series, inputs: Sequence[str], season: int, horizon: int) -> int:
+    """Return how many steps the profiles that were asked for look back."""
+    year = round(profiles.YEAR / series.step)
+    back = {"season": season * -(-horizon // season), "year_ago": year, "past_years": year}
+    return max((back[name] for name in inputs if name in back), default=0)
+
+
+def _known(origins: dict[str, np.ndarray], reach: int) -> dict[str, np.ndarray]:
+    """Let train begin where its profiles do, unless that would cost more than half of it.
+
+    Before, they are a mean, and what is learnt of it is wrong of all that follows.
+    """
+    late = origins["train"][origins["train"] + 1 >= reach]
+    return {**origins, "train": late} if 2 * len(late) >= len(origins["train"]) else origins
 
 
 def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str]:
