@@ -13,8 +13,11 @@ from cityjax.learner import Experiment
 @dataclass(frozen=True)
 class Config(ForecastConfig):
     data: str = "beijing_air"
-    model: str = "ridge"
+    model: str = "stid"
     inputs: tuple[str, ...] = ("day", "covariates")
+    scale: tuple[str, ...] = ("root", "standard", "last")
+    steps: int = 3000
+    eval_every: int = 600
 
 
 def build(config: Config) -> Experiment:

@@ -16,6 +16,9 @@ class Config(ForecastConfig):
     data: str = "bike"
     model: str = "stid"
     inputs: tuple[str, ...] = ("day", "week", "season", "typical_day", "covariates")
+    scale: tuple[str, ...] = ("root", "standard", "last")
+    steps: int = 1200
+    batch_size: int = 256  # of one sensor, windows are small
 
 
 def build(config: Config) -> Experiment:

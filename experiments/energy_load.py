@@ -16,6 +16,9 @@ class Config(ForecastConfig):
     data: str = "pjm"
     model: str = "stid"
     inputs: tuple[str, ...] = ("day", "week", "year")
+    scale: tuple[str, ...] = ("standard", "last")
+    steps: int = 4000
+    batch_size: int = 256  # of one sensor, windows are small
 
 
 def build(config: Config) -> Experiment:

@@ -16,6 +16,7 @@ class Config(ForecastConfig):
     data: str = "taxi"
     model: str = "stid"
     inputs: tuple[str, ...] = ("day", "week", "season", "typical_day")
+    steps: int = 3000
 
 
 def build(config: Config) -> Experiment:

@@ -7,8 +7,7 @@ minutes on two CPU cores.
 
 from dataclasses import dataclass
 
-from cityjax.choices import tuned
-from cityjax.forecasting import MODELS, ForecastConfig, forecast
+from cityjax.forecasting import ForecastConfig, forecast
 from cityjax.learner import Experiment
 
 
@@ -17,7 +16,9 @@ class Config(ForecastConfig):
     data: str = "los_loop"
     model: str = "stid"
     inputs: tuple[str, ...] = ("day", "week", "typical_day")
-    models = tuned(MODELS, {"stid": {"model.adaptive_size": 10}})
+    scale: tuple[str, ...] = ("standard", "last")
+    steps: int = 600
+    eval_every: int = 100
 
 
 def build(config: Config) -> Experiment:

@@ -14,8 +14,11 @@ from cityjax.learner import Experiment
 @dataclass(frozen=True)
 class Config(ForecastConfig):
     data: str = "pems_single"
-    model: str = "ridge"
-    inputs: tuple[str, ...] = ("day", "typical_day")
+    model: str = "stid"
+    inputs: tuple[str, ...] = ("day", "week", "typical_day")
+    steps: int = 1500
+    batch_size: int = 256  # of one sensor, windows are small
+    eval_every: int = 100
 
 
 def build(config: Config) -> Experiment:

@@ -14,8 +14,13 @@ from cityjax.learner import Experiment
 @dataclass(frozen=True)
 class Config(ForecastConfig):
     data: str = "water_flow"
-    model: str = "ridge"
-    inputs: tuple[str, ...] = ("day", "typical_day")
+    model: str = "stid"
+    inputs: tuple[str, ...] = ("day", "typical_day", "season")
+    scale: tuple[str, ...] = ("standard", "last")
+    loss: str = "absolute"  # anomalies in train would rule a squared one
+    steps: int = 600
+    batch_size: int = 128
+    eval_every: int = 100
 
 
 def build(config: Config) -> Experiment:
