@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from cityjax.choices import Choice
-from cityjax.config import ConfigError, RunConfig, check_choice, check_range, option
+from cityjax.config import (
+    LARGEST_INTEGER,
+    ConfigError,
+    RunConfig,
+    check_choice,
+    check_range,
+    option,
+)
 from cityjax.data.catalog import dataset
 from cityjax.data.cells import is_table
 from cityjax.data.dataset import Protocol
@@ -42,7 +49,7 @@ MODELS = MappingProxyType(
                 "hops": "steps along the graph to neighbours whose values are read, 0 for none",
                 "neighbour_lags": "how many of their last values",
             },
-            {**_ONCE, "batch_size": 64},
+            {"batch_size": 64, "eval_every": LARGEST_INTEGER, "log_every": LARGEST_INTEGER},
             (*_TRAINED, "quantiles"),
         ),
         "experts": Choice(forecasters.experts, {}, {"learning_rate": 0.02, "steps": 300}),

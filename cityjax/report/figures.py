@@ -63,13 +63,16 @@ def _write(path: str | Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+PANELS = 6  # of the learning curves: more could not be read
+
+
 def curves(metrics_lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and metrics over steps, from metric lines {"seed", "step", "split", name: value}.
 
-    One panel per name, train and validation in each; with several seeds every seed is a thin line
-    and their mean a thick one.
+    One panel for each of the first six names, train and validation in each; with several seeds
+    every seed is a thin line and their mean a thick one.
     """
-    names = metric_names(metrics_lines, SPLIT_COLORS)
+    names = metric_names(metrics_lines, SPLIT_COLORS)[:PANELS]
     if not names:
         return message("No training or validation lines yet")
     figure, grid = panels(len(names))

@@ -43,14 +43,15 @@ NOT_SHOWN = ("workdir",)
 def write_report(
     folder: str | Path, *, summary: str = "", defaults: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write report.html of a finished run, and draw its figures/curves.png; returns its path.
+    """Write report.html of a finished run, and draw what it has of curves.png; returns its path.
 
     `summary` is one line on the experiment, `defaults` its default config: keys that differ are
     highlighted. Without them result.json's "summary" and "defaults" are used if it has them.
     Raises RunFolderError for an unfinished run or a broken file.
     """
     run = load_run(folder)
-    figures.save(figures.curves(run.metrics), run.folder / "figures" / "curves.png")
+    if len({line["step"] for line in run.metrics if line["split"] != "test"}) > 1:
+        figures.save(figures.curves(run.metrics), run.folder / "figures" / "curves.png")
     result = run.result
     summary = summary or result.get("summary", "")
     defaults = result.get("defaults") if defaults is None else defaults
