@@ -76,7 +76,7 @@ def measure(name: str) -> None:
     result = json.loads((workdir / "result.json").read_text())
     result.pop("defaults")
     result["command"] = command(ROWS[name])
-    result["measured"] = {"commit": _commit(), "date": time.strftime("%Y-%m-%d"), "cpu": _cpu()}
+    result["measured"] = {"commit": commit(), "date": today(), "cpu": cpu()}
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
@@ -138,12 +138,18 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
     ]
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit that is checked out."""
     arguments = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.check_output(arguments, cwd=ROOT, text=True).strip()
 
 
-def _cpu() -> str:
+def today() -> str:
+    """Return the date."""
+    return time.strftime("%Y-%m-%d")
+
+
+def cpu() -> str:
     """Name the processor and how many of its cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count()

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from benchmarks import tables
+from benchmarks.forecasting import TABLES
 from benchmarks.results import DOCS, ROWS, command, page
 from cityjax.overrides import resolve
 
@@ -40,3 +42,29 @@ def test_a_row_was_selected_and_measured_as_today(name):
 def test_every_file_belongs_to_a_row_and_the_page_shows_them_all():
     assert {path.stem for path in DOCS.glob("*.json")} == set(ROWS)
     assert (DOCS / "README.md").read_text(encoding="utf-8") == page()
+
+
+RUNS = {
+    f"{name}_{run}": arguments
+    for name, table in TABLES.items()
+    for line in table.lines
+    for run, arguments in line.runs.items()
+}
+
+
+@pytest.mark.parametrize("key", RUNS)
+def test_a_run_of_the_forecasting_table_is_what_its_command_gives_today(key):
+    (config,) = resolve(RUNS[key]).configs
+    saved = tables.read("forecasting", key)
+    if saved is None:
+        assert "not measured yet" in (DOCS / "forecasting.md").read_text(encoding="utf-8")
+        return
+    assert saved["command"] == tables.command(RUNS[key])
+    assert saved["config_hash"] == config.hash()
+    assert saved["seeds"] == list(range(config.seed, config.seed + config.seeds))
+
+
+def test_the_forecasting_page_shows_every_run_and_no_other():
+    assert {path.stem for path in (DOCS / "forecasting").glob("*.json")} <= set(RUNS)
+    shown = (DOCS / "forecasting.md").read_text(encoding="utf-8")
+    assert shown == tables.text("forecasting", TABLES)

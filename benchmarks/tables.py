@@ -1,0 +1,163 @@
+"""Tables of forecasts beside their floors and what was published: one command for all of them.
+
+Run: python -m benchmarks.tables forecasting [SET ...]
+
+Each run is one command of the framework in a run folder of its own, so that a stopped table goes on
+where it was; finished runs are read, not repeated. Writes docs/results/forecasting/SET_RUN.json and
+docs/results/forecasting.md. The data sets are found, or fetched, as `python -m cityjax.data` says.
+"""
+
+import json
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+from benchmarks.results import DOCS, ROOT, commit, cpu, today
+from cityjax.report.tables import format_value
+
+RUNS = ROOT / "runs" / "tables"
+PAGES = {"forecasting": "Forecasting"}
+
+
+class Line(NamedTuple):
+    """One line of a table: its runs, whose metrics together fill the columns, and its targets."""
+
+    label: str
+    runs: dict[str, tuple[str, ...]]
+    targets: dict[str, float] = {}
+
+
+class Table(NamedTuple):
+    """One set under one protocol. metrics: the columns. note: what a reader must know."""
+
+    title: str
+    metrics: tuple[str, ...]
+    lines: tuple[Line, ...]
+    note: str = ""
+
+
+def command(arguments: tuple[str, ...]) -> str:
+    """Return the command line of a run."""
+    return "python -m cityjax.run " + " ".join(f"'{a}'" if "[" in a else a for a in arguments)
+
+
+def folder(page: str) -> Any:
+    """Return where the JSON files of a page lie."""
+    return DOCS / page
+
+
+def measure(page: str, key: str, arguments: tuple[str, ...]) -> None:
+    """Run one command to its end, or go on with it, and keep its result."""
+    workdir = RUNS / page / key
+    print(f"== {key}: {command(arguments)}", flush=True)
+    given = [*arguments, f"workdir={workdir}", "progress=plain"]
+    subprocess.run([sys.executable, "-m", "cityjax.run", *given], check=True, cwd=ROOT)
+    result = json.loads((workdir / "result.json").read_text())
+    result.pop("defaults")
+    result["command"] = command(arguments)
+    result["measured"] = {"commit": commit(), "date": today(), "cpu": cpu()}
+    folder(page).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    (folder(page) / f"{key}.json").write_text(text)
+
+
+def read(page: str, key: str) -> dict[str, Any] | None:
+    """Return the kept result of a run, None where it was not measured yet."""
+    path = folder(page) / f"{key}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def text(page: str, tables: dict[str, Table]) -> str:
+    """Return the page of all tables, from the JSON files that are there."""
+    lines = [
+        f"# {PAGES[page]}",
+        "",
+        "Means over seeds, with the half-width of their 95 % interval (Student's t) where a run",
+        "has several: a closed form gives every seed the same. Settings and epoch are chosen on",
+        f"validation. `python -m benchmarks.tables {page}` makes every run and this page; it goes",
+        "on where it was stopped. Floors and published rows are of the same windows; the files in",
+        f"[{page}]({page}) have the protocol, every seed, data hashes, versions, commit and date.",
+        "",
+    ]
+    for name, table in tables.items():
+        lines += [f"## {table.title}", "", *section(page, name, table), ""]
+    return "\n".join(lines)
+
+
+def section(page: str, name: str, table: Table) -> list[str]:
+    """Return one table, what its runs are, and their commands."""
+    head = ["", *table.metrics, "90 % interval: coverage / width"]
+    rows: list[list[str]] = [head, ["---"] * len(head)]
+    others: dict[str, dict[str, float]] = {}
+    commands, protocol = [], {}
+    for line in table.lines:
+        found = {run: read(page, f"{name}_{run}") for run in line.runs}
+        commands += [f"- {line.label}: `{command(arguments)}`" for arguments in line.runs.values()]
+        results = [result for result in found.values() if result]
+        if not results:
+            rows.append([f"**{line.label}**", "not measured yet", *[""] * len(table.metrics)])
+            continue
+        metrics = {k: v for result in results for k, v in result["metrics"].items()}
+        rows.append(
+            [
+                f"**{line.label}**",
+                *(_cell(metrics.get(f"test/{m}"), m, line.targets.get(m)) for m in table.metrics),
+                "; ".join(_interval(result["metrics"]) for result in results),
+            ]
+        )
+        for result in results:
+            protocol = protocol or result["protocol"]
+            for row, values in result["baselines"].items():
+                others.setdefault(row, {}).update(values)
+    for row, values in others.items():
+        cells = [values.get(f"test/{metric}") for metric in table.metrics]
+        if any(cell is not None for cell in cells):
+            shown = zip(table.metrics, cells, strict=True)
+            rows.append([row, *("" if c is None else format_value(m, c) for m, c in shown), ""])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines += ["", *([table.note, ""] if table.note else []), *commands]
+    return [*lines, "", *(f"- {key}: {value}" for key, value in protocol.items())]
+
+
+def _cell(entry: dict[str, Any] | None, metric: str, target: float | None) -> str:
+    if entry is None or entry["mean"] is None:
+        return ""
+    shown = format_value(metric, entry["mean"], entry["ci95"])
+    if target is None:
+        return shown
+    return f"{shown} (≤ {target:g} {'met' if entry['mean'] <= target else 'missed'})"
+
+
+def _interval(metrics: dict[str, Any]) -> str:
+    """Coverage and width of the split-conformal interval, and of the online one after a slash."""
+    parts = []
+    for kind in ("", "_online"):
+        named = {key.split("@")[0]: value for key, value in metrics.items()}
+        coverage, width = (named.get(f"test/{n}_90{kind}") for n in ("coverage", "width"))
+        if coverage and width and coverage["mean"] is not None:
+            ci = "" if coverage["ci95"] is None else f" ± {100 * coverage['ci95']:.1f}"
+            value = f"{100 * coverage['mean']:.1f}{ci} % / {width['mean']:.3g}"
+            parts.append(f"{value} online" if kind else value)
+    return ", ".join(parts)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the runs of a page, all of them by default, and write the page after each."""
+    from benchmarks.forecasting import TABLES
+
+    pages = {"forecasting": TABLES}
+    if not arguments or arguments[0] not in pages:
+        sys.exit(f"which table? {', '.join(pages)}")
+    page, tables = arguments[0], pages[arguments[0]]
+    unknown = sorted(set(arguments[1:]) - set(tables))
+    if unknown:
+        sys.exit(f"unknown sets {', '.join(unknown)}: {', '.join(tables)}")
+    for name in arguments[1:] or tables:
+        for line in tables[name].lines:
+            for run, given in line.runs.items():
+                measure(page, f"{name}_{run}", given)
+                (DOCS / f"{page}.md").write_text(text(page, tables))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
