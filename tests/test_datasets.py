@@ -16,6 +16,7 @@ from cityjax.data.leaks import disturbed, leaks, training_view
 from cityjax.data.readers import matlab
 from cityjax.data.series import Series, checked, regular
 from cityjax.data.sets import _pandemic, covid_france, crime_nyc, parking
+from cityjax.data.synthetic import DOMAINS
 from cityjax.data.windows import fit_scaler
 
 
@@ -50,11 +51,22 @@ HOLDS = {
     "taxi": ((1464, 30), "2018-05-01T00:00", "2018-06-30T23:00", 3600, 0, 0),
     "water_flow": ((1268, 1), "2022-03-20T11:00", "2022-05-16T22:00", 3600, 0, 112),
 }
+MADE = {f"synthetic_{domain}" for domain in DOMAINS}
 BROUGHT = {"metr_la", "pems_bay", "pems04", "pems08"}  # by a user: tests/test_readers.py
 
 
 def test_every_data_set_is_read_in_some_test():
-    assert set(HOLDS) | BROUGHT == set(datasets())
+    assert set(HOLDS) | BROUGHT | MADE == set(datasets())
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_a_synthetic_city_has_windows_in_every_part(name):
+    found = dataset(name)
+    series, protocol = found.read(), found.protocols["honest"]
+    assert len(series.sensors) == 30 and series.adjacency is not None
+    assert 86_400 * 7 == found.season * series.step
+    parts = origins(series, protocol, history=protocol.history, horizon=protocol.horizon)
+    assert min(map(len, parts.values())) >= 50
 
 
 @pytest.mark.parametrize("name", HOLDS)

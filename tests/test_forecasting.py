@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cityjax import registry
+from cityjax.data.catalog import dataset
 from cityjax.data.leaks import disturbed
 from cityjax.data.series import Series
 from cityjax.data.synthetic import city
@@ -221,3 +222,22 @@ def test_a_scale_is_fitted_to_train_in_the_scale_before_it():
     shown = batch["inputs"]["observed"][:, -6:]
     history = batch["inputs"]["history"][:, -6:, :, 0]
     np.testing.assert_allclose(outputs[shown], history[shown], rtol=1e-4, atol=1e-3)
+
+
+def test_train_begins_where_its_profiles_do():
+    weeks = np.arange(400)
+    time = np.datetime64("2010-01-03", "s") + weeks * np.timedelta64(7, "D")
+    series = Series(np.cos(weeks)[:, None], time, 7 * 86_400, ("a",), "cases")
+    honest = dataset("flu_regions").protocols["honest"]
+    plain = make_problem(series, honest, season=52)
+    known = make_problem(series, honest, season=52, inputs=["past_years"])
+    assert plain.origins["train"][0] == 19 and known.origins["train"][0] == 51
+    for part in ("validation", "test"):
+        np.testing.assert_array_equal(known.origins[part], plain.origins[part])
+    short = make_problem(first(series, 150), honest, season=52, inputs=["past_years"])
+    assert short.origins["train"][0] == 19  # more than half of train would be lost
+
+
+def first(series, stop):
+    """The first steps of a series."""
+    return series._replace(values=series.values[:stop], time=series.time[:stop])
