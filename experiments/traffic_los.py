@@ -1,8 +1,8 @@
 """Traffic speed at 207 detectors of Los Angeles, 5 to 60 minutes ahead (Los-loop).
 
 Run: python -m cityjax.run experiment=traffic_los
-Expect: a test RMSE over 15 / 60 minutes of about 4.8 / 6.2 mph (last value: 5.6 / 8.4), in a few
-minutes on two CPU cores.
+Expect: a test RMSE over 15 / 60 minutes of about 4.8 / 6.2 mph (last value: 5.6 / 8.4), in a minute
+or two on two CPU cores.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Water flow in a pipeline branch, 1 to 24 hours ahead.
 
 Run: python -m cityjax.run experiment=water_flow
-Expect: a test MAE of about 0.4 l/s an hour ahead; anomalies in train keep the rest above
-the floors.
+Expect: a test MAE of about 0.23 l/s an hour ahead (last value: 0.21), 0.8 at 12 and 4 at 24 hours
+(same hour yesterday: 0.45): anomalies in train spoil the typical day. In seconds.
 """
 
 from dataclasses import dataclass
