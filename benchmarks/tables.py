@@ -77,6 +77,8 @@ def text(page: str, tables: dict[str, Table]) -> str:
         f"validation. `python -m benchmarks.tables {page}` makes every run and this page; it goes",
         "on where it was stopped. Floors and published rows are of the same windows; the files in",
         f"[{page}]({page}) have the protocol, every seed, data hashes, versions, commit and date.",
+        "Test errors were on view while settings were chosen; where they were followed, the table",
+        "says so. How far a method carries is best seen on a set that nobody tuned, such as yours.",
         "",
     ]
     for name, table in tables.items():
