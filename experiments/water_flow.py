@@ -2,7 +2,7 @@
 
 Run: python -m cityjax.run experiment=water_flow
 Expect: a test MAE of about 0.23 l/s an hour ahead (last value: 0.21), 0.8 at 12 and 4 at 24 hours
-(same hour yesterday: 0.45): anomalies in train spoil the typical day. In seconds.
+(same hour yesterday: 0.45), which is the work of a few windows far off. In seconds.
 """
 
 from dataclasses import dataclass
