@@ -34,6 +34,13 @@ def read_once():
     return functools.cache(mnist.load)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_are_freed():
+    """Kept to the end, the programs of all tests would take more than ten gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key():
     """A typed PRNG key."""
