@@ -38,7 +38,8 @@ PROTOCOL = Protocol(split=(0.5, 0.2, 0.3), history=3, horizon=2, leads=(1, (1, 2
 
 def load():
     frame = table(read(FILE))
-    time = np.datetime64("2024-01-01T00:00:00") + frame["hour"].to_numpy() * np.timedelta64(3600)
+    hour = np.timedelta64(3600, "s")
+    time = np.datetime64("2024-01-01T00:00:00") + frame["hour"].to_numpy() * hour
     return checked(Series(numbers(frame, "a", "b"), time, 3600, ("a", "b"), "km/h"))
 
 

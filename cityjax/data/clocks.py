@@ -111,7 +111,7 @@ def _days(year: np.ndarray, month: np.ndarray, day: np.ndarray) -> np.ndarray:
     """Days since 1970-01-01, `_NONE` where there is no such day."""
     months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("datetime64[M]")
     first = months.astype("datetime64[D]").astype(np.int64)
-    length = (months + 1).astype("datetime64[D]").astype(np.int64) - first
+    length = (months + np.timedelta64(1, "M")).astype("datetime64[D]").astype(np.int64) - first
     exists = (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= length)
     return np.where(exists, first + day - 1, _NONE)
 

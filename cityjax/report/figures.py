@@ -206,7 +206,8 @@ def _week(times: np.ndarray, complete: np.ndarray) -> slice:
     """The seven days, from a midnight, with the most complete points (the earliest of equals)."""
     if not np.issubdtype(times.dtype, np.datetime64) or not len(times):
         return slice(None)
-    days = np.arange(times[0].astype("datetime64[D]"), times[-1].astype("datetime64[D]") + 1)
+    last = times[-1].astype("datetime64[D]") + np.timedelta64(1, "D")
+    days = np.arange(times[0].astype("datetime64[D]"), last)
     starts = np.searchsorted(times, days)
     stops = np.searchsorted(times, days + np.timedelta64(7, "D"))
     before = np.concatenate([[0], np.cumsum(complete)])
