@@ -1,16 +1,14 @@
 """What the figures of a forecasting run show: its errors from every side, and its intervals."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from cityjax.data import floors
 from cityjax.data.forecast import clock
 from cityjax.data.series import Series
-from cityjax.data.windows import fit_scaler
 from cityjax.tasks.intervals import conformity, half_width, online_factor
-from cityjax.tasks.problem import Problem, truth
+from cityjax.tasks.problem import Problem, error_scale, floors_of, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -40,18 +38,6 @@ def truth_of(problem: Problem, split: str, part: slice = slice(None)) -> np.ndar
     """Return the targets [W, H, N] of some windows, NaN where missing or not of the split."""
     targets, mask = truth(problem, split, part)
     return np.where(mask, targets, np.nan)
-
-
-def floors_of(problem: Problem, split: str, part: Any) -> dict[str, np.ndarray]:
-    """Return the forecasts [W, H, N] that the floors make of some windows."""
-    return floors.floors(
-        problem.series,
-        problem.origins[split][part],
-        problem.horizon,
-        season=problem.season,
-        history=problem.history,
-        stop=problem.train_stop,
-    )
 
 
 def floor_of(
@@ -116,14 +102,6 @@ def _finish(measure: str, sums: list[np.ndarray]) -> Errors:
     ]
     lead, phase, sensor, overall = map(np.sqrt, means) if measure == "rmse" else means
     return Errors(lead, phase, sensor, float(overall))
-
-
-def error_scale(problem: Problem) -> np.ndarray:
-    """Return what errors are divided by, sensor by sensor [N]."""
-    series = problem.series
-    if not problem.protocol.standardised:
-        return np.ones(len(series.sensors), np.float32)
-    return fit_scaler(series.values, series.observed, stop=problem.train_stop).std
 
 
 def unit_of(problem: Problem) -> str:

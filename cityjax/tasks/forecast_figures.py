@@ -22,7 +22,6 @@ from cityjax.tasks.forecast_errors import (
     Errors,
     covered,
     floor_of,
-    floors_of,
     half_widths,
     measure_of,
     measured,
@@ -31,7 +30,7 @@ from cityjax.tasks.forecast_errors import (
     unit_of,
 )
 from cityjax.tasks.intervals import NOMINAL, bounds
-from cityjax.tasks.problem import Problem
+from cityjax.tasks.problem import Problem, floors_of
 
 UNITS = (("week", WEEK), ("day", DAY), ("h", HOUR), ("min", 60), ("s", 1))
 LONGEST = 300  # steps of a stretch whose lines can be told apart

@@ -147,19 +147,30 @@ def ridge(
     return ClosedForm(regression, penalties, per_sensor)
 
 
+def _outputs(problem: Problem) -> dict[str, Any]:
+    """What every network is told of its outputs."""
+    return {"horizon": problem.horizon, "quantiles": len(problem.quantiles)}
+
+
+def _timed(problem: Problem) -> dict[str, Any]:
+    """The same, and what it may know of time."""
+    steps_per_day = problem.series.steps_per_day
+    return {**_outputs(problem), "steps_per_day": steps_per_day, "calendar": problem.calendar}
+
+
 def experts(problem: Problem) -> Model:
     """Return experts weighted online by their past errors."""
-    return from_linen(Experts(problem.horizon, problem.season, len(problem.quantiles)))
+    return from_linen(Experts(season=problem.season, **_outputs(problem)))
 
 
 def nlinear(problem: Problem, *, per_sensor: bool = False) -> Model:
     """Return NLinear."""
-    return from_linen(NLinear(problem.horizon, per_sensor, len(problem.quantiles)))
+    return from_linen(NLinear(per_sensor=per_sensor, **_outputs(problem)))
 
 
 def dlinear(problem: Problem, *, window: int = 25, per_sensor: bool = False) -> Model:
     """Return DLinear."""
-    return from_linen(DLinear(problem.horizon, window, per_sensor, len(problem.quantiles)))
+    return from_linen(DLinear(window=window, per_sensor=per_sensor, **_outputs(problem)))
 
 
 def stid(
@@ -174,15 +185,12 @@ def stid(
     """Return STID, with the histories of neighbours where there is a graph."""
     return from_linen(
         STID(
-            problem.horizon,
-            problem.series.steps_per_day,
             hidden_size=hidden_size,
             layers=layers,
             dropout=dropout,
             supports=_supports(problem, hops),
             adaptive_size=adaptive_size,
-            calendar=problem.calendar,
-            quantiles=len(problem.quantiles),
+            **_timed(problem),
         )
     )
 
@@ -198,14 +206,11 @@ def seq2seq(
     """Return the recurrent encoder-decoder."""
     return from_linen(
         Seq2Seq(
-            problem.horizon,
-            problem.series.steps_per_day,
             hidden_size=hidden_size,
             layers=layers,
             cell=cell,
             dropout=dropout,
-            calendar=problem.calendar,
-            quantiles=len(problem.quantiles),
+            **_timed(problem),
         )
     )
 
@@ -217,13 +222,10 @@ def tgcn(problem: Problem, *, hidden_size: int = 64, dropout: float = 0.0) -> Mo
         support = partial(dense_matmul, normalized(problem.graph, "symmetric"))
     return from_linen(
         TGCN(
-            problem.horizon,
-            problem.series.steps_per_day,
             support=support,
             hidden_size=hidden_size,
             dropout=dropout,
-            calendar=problem.calendar,
-            quantiles=len(problem.quantiles),
+            **_timed(problem),
         )
     )
 
@@ -240,16 +242,13 @@ def wavenet(
     """Return Graph WaveNet."""
     return from_linen(
         GraphWaveNet(
-            problem.horizon,
-            problem.series.steps_per_day,
             supports=_supports(problem, 1),
             adaptive_size=adaptive_size,
             hidden_size=hidden_size,
             skip_size=skip_size,
             dilations=dilations,
             dropout=dropout,
-            calendar=problem.calendar,
-            quantiles=len(problem.quantiles),
+            **_timed(problem),
         )
     )
 
@@ -268,7 +267,6 @@ def patchtst(
     """Return PatchTST."""
     return from_linen(
         PatchTST(
-            problem.horizon,
             patch=patch,
             stride=stride,
             hidden_size=hidden_size,
@@ -276,6 +274,6 @@ def patchtst(
             layers=layers,
             feedforward_size=feedforward_size,
             dropout=dropout,
-            quantiles=len(problem.quantiles),
+            **_outputs(problem),
         )
     )

@@ -12,14 +12,20 @@ import optax
 from cityjax import losses
 from cityjax.data import forecast
 from cityjax.data.sources import Batches, in_order
-from cityjax.data.windows import fit_scaler
 from cityjax.fit import predict
 from cityjax.learner import Experiment, Learner, Model
 from cityjax.learners import closed_form, supervised
 from cityjax.models.ridge import Regression
 from cityjax.tasks import forecast_figures
 from cityjax.tasks.intervals import interval_scores
-from cityjax.tasks.problem import Problem, baselines, describe, lead_name, truth
+from cityjax.tasks.problem import (
+    Problem,
+    baselines,
+    describe,
+    error_scale,
+    lead_name,
+    truth,
+)
 
 EVALUATION_BATCH = 32
 LOSSES = ("auto", "squared", "absolute")
@@ -144,11 +150,9 @@ def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, 
             of_squares = problem.select.split("@")[0] in ("mse", "rmse", "pcc")
             name = "squared" if of_squares else "absolute"
         inner = {"squared": losses.squared_error, "absolute": losses.absolute_error}[name]
-    series, stop = problem.series, problem.train_stop
-    std = fit_scaler(series.values, series.observed, stop=stop).std
+    std = error_scale(problem)
     if not problem.protocol.standardised:
-        train = series.values[:stop]
-        std = np.full(train.shape[1], np.nanstd(train) or 1.0)
+        std = np.full(len(std), np.nanstd(problem.series.values[: problem.train_stop]) or 1.0)
     scale = jnp.asarray(std, jnp.float32)[None, None]
 
     def loss(outputs: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
@@ -169,8 +173,7 @@ def _intervals(
     }
     found = {part: truth(problem, part) for part in parts}
     if problem.protocol.standardised:
-        series, stop = problem.series, problem.train_stop
-        std = fit_scaler(series.values, series.observed, stop=stop).std
+        std = error_scale(problem)
         by = std[:, None] if problem.quantiles else std
         outputs = {part: values / by for part, values in outputs.items()}
         found = {part: (targets / std, mask) for part, (targets, mask) in found.items()}

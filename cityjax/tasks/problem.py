@@ -223,21 +223,33 @@ def describe(problem: Problem) -> dict[str, str]:
 def baselines(problem: Problem) -> dict[str, dict[str, float]]:
     """Return every metric of the naive floors on test, then the published rows that have any."""
     rows = {}
-    found = floors.floors(
-        problem.series,
-        problem.origins["test"],
-        problem.horizon,
-        season=problem.season,
-        history=problem.history,
-        stop=problem.train_stop,
-    )
-    for name, outputs in found.items():
+    for name, outputs in floors_of(problem, "test").items():
         rows[name] = {f"test/{key}": value for key, value in measure(problem, outputs).items()}
     for name, values in problem.protocol.published.items():
         known = {f"test/{key}": value for key, value in values.items() if key in problem.metrics}
         if known:
             rows[f"published: {name}"] = known
     return rows
+
+
+def floors_of(problem: Problem, split: str, part: Any = slice(None)) -> dict[str, np.ndarray]:
+    """Return the forecasts [W, H, N] that the floors make of some windows of a split."""
+    return floors.floors(
+        problem.series,
+        problem.origins[split][part],
+        problem.horizon,
+        season=problem.season,
+        history=problem.history,
+        stop=problem.train_stop,
+    )
+
+
+def error_scale(problem: Problem) -> np.ndarray:
+    """Return what errors are divided by, sensor by sensor [N]."""
+    series = problem.series
+    if not problem.protocol.standardised:
+        return np.ones(len(series.sensors), np.float32)
+    return fit_scaler(series.values, series.observed, stop=problem.train_stop).std
 
 
 def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
