@@ -62,23 +62,23 @@ ROWS = {
 }
 
 
-def command(row: Row) -> str:
-    """Return the command line of a row."""
-    return "python -m cityjax.run " + " ".join(row.arguments)
+def command(arguments: tuple[str, ...]) -> str:
+    """Return the command line of a run."""
+    return "python -m cityjax.run " + " ".join(f"'{a}'" if "[" in a else a for a in arguments)
 
 
-def measure(name: str) -> None:
-    """Run one row to its end, or go on with it, and keep its result."""
-    workdir = RUNS / name
-    arguments = [*ROWS[name].arguments, f"workdir={workdir}", "progress=plain"]
-    print(f"== {name}: {command(ROWS[name])}", flush=True)
-    subprocess.run([sys.executable, "-m", "cityjax.run", *arguments], check=True, cwd=ROOT)
+def measure(arguments: tuple[str, ...], workdir: Path, kept: Path) -> None:
+    """Run one command in its folder to its end, or go on with it, and keep its result as JSON."""
+    print(f"== {kept.stem}: {command(arguments)}", flush=True)
+    given = [*arguments, f"workdir={workdir}", "progress=plain"]
+    subprocess.run([sys.executable, "-m", "cityjax.run", *given], check=True, cwd=ROOT)
     result = json.loads((workdir / "result.json").read_text())
     result.pop("defaults")
-    result["command"] = command(ROWS[name])
-    result["measured"] = {"commit": commit(), "date": today(), "cpu": cpu()}
-    DOCS.mkdir(parents=True, exist_ok=True)
-    (DOCS / f"{name}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    result["command"] = command(arguments)
+    today = time.strftime("%Y-%m-%d")
+    result["measured"] = {"commit": _commit(), "date": today, "cpu": _cpu()}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 def page() -> str:
@@ -95,7 +95,7 @@ def page() -> str:
     ]
     for name, row in ROWS.items():
         path = DOCS / f"{name}.json"
-        lines += [f"## {name}", "", f"`{command(row)}`", ""]
+        lines += [f"## {name}", "", f"`{command(row.arguments)}`", ""]
         if path.exists():
             lines += section(json.loads(path.read_text()), row)
         else:
@@ -138,18 +138,13 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
     ]
 
 
-def commit() -> str:
+def _commit() -> str:
     """Return the commit that is checked out."""
     arguments = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.check_output(arguments, cwd=ROOT, text=True).strip()
 
 
-def today() -> str:
-    """Return the date."""
-    return time.strftime("%Y-%m-%d")
-
-
-def cpu() -> str:
+def _cpu() -> str:
     """Name the processor and how many of its cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count()
@@ -165,7 +160,7 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"unknown rows {', '.join(unknown)}: {', '.join(ROWS)}")
     for name in names or ROWS:
-        measure(name)
+        measure(ROWS[name].arguments, RUNS / name, DOCS / f"{name}.json")
         (DOCS / "README.md").write_text(page())
 
 

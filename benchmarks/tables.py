@@ -8,11 +8,11 @@ docs/results/forecasting.md. The data sets are found, or fetched, as `python -m 
 """
 
 import json
-import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.results import DOCS, ROOT, commit, cpu, today
+from benchmarks.results import DOCS, ROOT, command, measure
 from cityjax.report.tables import format_value
 
 RUNS = ROOT / "runs" / "tables"
@@ -36,34 +36,14 @@ class Table(NamedTuple):
     note: str = ""
 
 
-def command(arguments: tuple[str, ...]) -> str:
-    """Return the command line of a run."""
-    return "python -m cityjax.run " + " ".join(f"'{a}'" if "[" in a else a for a in arguments)
-
-
-def folder(page: str) -> Any:
-    """Return where the JSON files of a page lie."""
-    return DOCS / page
-
-
-def measure(page: str, key: str, arguments: tuple[str, ...]) -> None:
-    """Run one command to its end, or go on with it, and keep its result."""
-    workdir = RUNS / page / key
-    print(f"== {key}: {command(arguments)}", flush=True)
-    given = [*arguments, f"workdir={workdir}", "progress=plain"]
-    subprocess.run([sys.executable, "-m", "cityjax.run", *given], check=True, cwd=ROOT)
-    result = json.loads((workdir / "result.json").read_text())
-    result.pop("defaults")
-    result["command"] = command(arguments)
-    result["measured"] = {"commit": commit(), "date": today(), "cpu": cpu()}
-    folder(page).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    (folder(page) / f"{key}.json").write_text(text)
+def kept(page: str, key: str) -> Path:
+    """Return where the result of a run is kept."""
+    return DOCS / page / f"{key}.json"
 
 
 def read(page: str, key: str) -> dict[str, Any] | None:
     """Return the kept result of a run, None where it was not measured yet."""
-    path = folder(page) / f"{key}.json"
+    path = kept(page, key)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -157,7 +137,8 @@ def main(arguments: list[str]) -> None:
     for name in arguments[1:] or tables:
         for line in tables[name].lines:
             for run, given in line.runs.items():
-                measure(page, f"{name}_{run}", given)
+                key = f"{name}_{run}"
+                measure(given, RUNS / page / key, kept(page, key))
                 (DOCS / f"{page}.md").write_text(text(page, tables))
 
 
