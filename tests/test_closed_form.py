@@ -135,8 +135,8 @@ def test_devices_add_up_to_the_whole_batch(rows):
     (batch,) = batches(x, y, mask, size=ROWS)
     state = learner.init(jax.random.key(0), batch)
     whole, _ = jax.jit(learner.step)(state, batch)
-    shares = jax.tree.map(lambda leaf: jnp.reshape(leaf, (4, -1, *leaf.shape[1:])), batch)
-    split, _ = jax.vmap(
+    shares = jax.tree.map(lambda leaf: jnp.reshape(leaf, (8, -1, *leaf.shape[1:])), batch)
+    split, _ = jax.pmap(
         lambda share: learner.step(state, share, axis_name="batch"), axis_name="batch"
     )(shares)
     np.testing.assert_allclose(

@@ -13,7 +13,6 @@ from cityjax import registry
 from cityjax import run as command
 from cityjax.config import keys
 from cityjax.data.__main__ import main as data
-from cityjax.forecasting import ForecastConfig
 from cityjax.overrides import resolve
 from cityjax.report.__main__ import main as report
 
@@ -111,14 +110,9 @@ def arguments(line):
 
 
 def cut(rest):
-    """Cut a training to three steps, where its model takes any number; a forecast to one device.
-
-    Eight devices on two cores can wait for each other for ever where a step is a long one; the
-    other commands train on all of them.
-    """
+    """Cut a training to three steps, where its model takes any number."""
     (config, *_) = resolve(rest).configs
-    steps = ["steps=3"] if "steps" in keys(type(config)) else []
-    return [*rest, *steps, *(["parallel=jit"] if isinstance(config, ForecastConfig) else [])]
+    return [*rest, "steps=3"] if "steps" in keys(type(config)) else rest
 
 
 def test_every_command_runs_as_printed(tmp_path, capsys, monkeypatch):

@@ -157,7 +157,13 @@ def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:
     # What hardly varies (the constant, a covariate of another season) takes no part.
     varies = variance > 1e-6 * (1 + jnp.square(mean))
     scale = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
-    values, vectors = jnp.linalg.eigh(centred * scale[..., :, None] * scale[..., None, :])
+    # One at a time: on CPU devices a batched eigh hands its parts to the pool of threads that the
+    # devices themselves run in, and eight of them, each in a thread, wait there for ever.
+    scaled = centred * scale[..., :, None] * scale[..., None, :]
+    values, vectors = (
+        part.reshape(*scaled.shape[:2], *part.shape[1:])
+        for part in jax.lax.map(jnp.linalg.eigh, scaled.reshape(-1, *scaled.shape[2:]))
+    )
     target = (moment / count - mean[..., :, None] * average[..., None, :]) * scale[..., None]
     with jax.default_matmul_precision("highest"):
         turned = jnp.swapaxes(vectors, -1, -2) @ target  # [L, G, F, H / L]
