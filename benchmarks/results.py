@@ -48,11 +48,11 @@ ROWS = {
         },
     ),
     "dcgan_mnist": Row(
-        ("experiment=dcgan_mnist", "seeds=5"),
+        ("experiment=dcgan_mnist", "log_every=200", "seeds=5"),
         {"frechet_distance": (15, "lower"), "digit_score": (8.8, "higher")},
     ),
     "dcgan_mnist_conditional": Row(
-        ("experiment=dcgan_mnist", "conditional=true", "seeds=2"),
+        ("experiment=dcgan_mnist", "conditional=true", "log_every=200", "seeds=2"),
         {"gan_train_accuracy": (0.92, "higher"), "gan_test_accuracy": (0.95, "higher")},
     ),
     "article_nn": Row(("experiment=article_nn", "seeds=5"), {}),
