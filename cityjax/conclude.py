@@ -8,6 +8,7 @@ import jax
 
 from cityjax import __version__, folder
 from cityjax.errors import UserError
+from cityjax.parallel import memory_errors
 from cityjax.report import figures
 from cityjax.report.html import write_report
 from cityjax.seeds import statistics
@@ -16,6 +17,7 @@ from cityjax.train import Run, judge, selected_state
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
+@memory_errors()
 def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
     """Write figures, result.json and report.html of a run whose seeds are finished.
 

@@ -5,9 +5,11 @@ split over the local devices, under pmap. The state is never replicated by hand:
 and comes out whole.
 """
 
+import contextlib
 import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -22,6 +24,8 @@ from cityjax.errors import UserError
 from cityjax.learner import Learner, State, Sums, data_key
 
 AXIS = "batch"
+# XLA on a CPU wraps its own RESOURCE_EXHAUSTED in INTERNAL.
+_NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 
 
 def choose(parallel: str, batch_size: int) -> str:
@@ -56,6 +60,20 @@ def check_memory(state: State) -> None:
             f"parameters and optimiser state take {needed / 2**30:,.1f} GB, and "
             f"{device.device_kind} has {limit / 2**30:,.1f} GB: take smaller layers"
         )
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn running out of memory, on a device or beside it, into a UserError."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        text = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(text):
+            raise
+        raise UserError(
+            f"out of memory: make batch_size or the network's sizes smaller ({text[:150]})"
+        ) from error
 
 
 def choose_chunk(learner: Learner, source: Source, state: State) -> int:

@@ -15,7 +15,7 @@ from cityjax.errors import UserError
 from cityjax.fit import Hook, fit, score
 from cityjax.learner import Experiment, State, Sums, judge_key
 from cityjax.metrics import finalize
-from cityjax.parallel import Trainer
+from cityjax.parallel import Trainer, memory_errors
 from cityjax.progress import Progress
 from cityjax.report import figures
 from cityjax.signals import Signals
@@ -53,6 +53,7 @@ def _first_state(experiment: Experiment) -> Any:
     return first
 
 
+@memory_errors()
 def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None = None) -> None:
     """Train one seed from its last checkpoint, or from the start, and write its test line.
 
@@ -170,6 +171,7 @@ def selected_state(run: Run, seed: int) -> State:
     return _restore_last(run, seed)[0]
 
 
+@memory_errors()
 def judge(run: Run, seed: int) -> tuple[int, dict[str, float]]:
     """Score the selected state of a seed: its step, and the test metrics by name."""
     state = selected_state(run, seed)

@@ -19,7 +19,7 @@ from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.models.mlp import MLP
-from cityjax.parallel import Trainer
+from cityjax.parallel import Trainer, memory_errors
 from cityjax.run import load, run
 from cityjax.tasks import digits
 
@@ -214,3 +214,14 @@ def test_on_three_devices_auto_goes_on_with_one_and_pmap_says_why_not(
         run(given)
     assert trace(made_on_eight / "all") == before
     load(made_on_eight / "all")
+
+
+def test_running_out_of_memory_is_one_line_and_other_errors_stay():
+    with pytest.raises(UserError, match="out of memory: make batch_size or .*140737488355328"):
+        with memory_errors():
+            program = jax.jit(lambda x: x * jnp.arange(2**45, dtype=jnp.float32))
+            jax.block_until_ready(program(2.0))
+    with pytest.raises(UserError, match="out of memory"), memory_errors():
+        raise MemoryError("Unable to allocate 8. TiB for an array")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="mine"), memory_errors():
+        raise jax.errors.JaxRuntimeError("INTERNAL: mine")

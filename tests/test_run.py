@@ -232,6 +232,24 @@ def test_users_own_experiments(capsys, tmp_path, monkeypatch):
     assert code == 2 and err.count("gan_mnist.py") == 2
 
 
+def test_running_out_of_memory_names_what_to_make_smaller(capsys, tmp_path):
+    needy = EXPERIMENT.replace("return classify_digits(", "experiment = classify_digits(")
+    needy += """
+    def judged(state, key):  # 128 TB
+        return {"sum": float((jnp.arange(2**45, dtype=jnp.float32) * state.step).sum())}
+
+    return experiment._replace(final=judged)
+"""
+    (tmp_path / "needy.py").write_text(
+        needy.replace("from dataclasses", "import jax.numpy as jnp\nfrom dataclasses")
+    )
+    code, _, err = outcome(capsys, ["experiment=./needy.py", "batch_size=8", "workdir=run"])
+    assert code == 2 and err.count("\n") == 1
+    assert err.startswith("cityjax: out of memory: make batch_size or the network's sizes smaller")
+    code, _, err = outcome(capsys, ["evaluate_only=true", "workdir=run"])
+    assert code == 2 and err.startswith("cityjax: out of memory")
+
+
 def test_list_and_help(capsys):
     code, out, _ = outcome(capsys, [])
     assert code == 0
