@@ -1,6 +1,8 @@
 """The end of a run: statistics over its seeds, baselines, figures, result.json and the report."""
 
+import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -81,20 +83,37 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
     better = {f"test/{name}": experiment.metrics[name].better for name in experiment.metrics}
     baselines = experiment.baselines() if experiment.baselines is not None else {}
     devices = run.trainer.devices or jax.local_devices()[:1]
+    seeds = [line["seed"] for line in tests]
     return {
         "experiment": run.name,
         "config_hash": run.config.hash(),
         "data": dict(experiment.data),
         "protocol": {"selection": _selection(run), **experiment.protocol},
-        "seeds": [line["seed"] for line in tests],
+        "seeds": seeds,
         "selected_step": [line["step"] for line in tests],
         "metrics": metrics,
+        **({"ensemble": _ensemble(run, seeds)} if len(seeds) > 1 and experiment.ensemble else {}),
         "better": {**better, **{f"test/{k}": v for k, v in experiment.better.items()}},
         "baselines": baselines,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(run.like.params)),
         "versions": {"cityjax": __version__, "python": platform.python_version()}
         | {package: version(package) for package in _PACKAGES},
         "device": f"{len(devices)} x {devices[0].device_kind} ({run.trainer.parallel})",
+    }
+
+
+def _ensemble(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
+    """Score the mean of the seeds' predictions; where one of them is no number, say so."""
+    assert run.experiment.ensemble is not None
+    scores = run.experiment.ensemble(selected_state(run, seed) for seed in seeds)
+    if not scores:
+        return {"protocol": "none, as the predictions of a seed are no numbers", "metrics": {}}
+    return {
+        "protocol": f"mean of the predictions of {len(seeds)} seeds, of quantiles level by level",
+        "metrics": {
+            f"test/{name}": value if math.isfinite(value) else None
+            for name, value in scores.items()
+        },
     }
 
 
