@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -83,16 +83,14 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
     better = {f"test/{name}": experiment.metrics[name].better for name in experiment.metrics}
     baselines = experiment.baselines() if experiment.baselines is not None else {}
     devices = run.trainer.devices or jax.local_devices()[:1]
-    seeds = [line["seed"] for line in tests]
-    return {
+    result = {
         "experiment": run.name,
         "config_hash": run.config.hash(),
         "data": dict(experiment.data),
         "protocol": {"selection": _selection(run), **experiment.protocol},
-        "seeds": seeds,
+        "seeds": [line["seed"] for line in tests],
         "selected_step": [line["step"] for line in tests],
         "metrics": metrics,
-        **({"ensemble": _ensemble(run, seeds)} if len(seeds) > 1 and experiment.ensemble else {}),
         "better": {**better, **{f"test/{k}": v for k, v in experiment.better.items()}},
         "baselines": baselines,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(run.like.params)),
@@ -100,20 +98,27 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
         | {package: version(package) for package in _PACKAGES},
         "device": f"{len(devices)} x {devices[0].device_kind} ({run.trainer.parallel})",
     }
+    return result | _ensemble(run, result)
 
 
-def _ensemble(run: Run, seeds: Sequence[int]) -> dict[str, Any]:
-    """Score the mean of the seeds' predictions; where one of them is no number, say so."""
-    assert run.experiment.ensemble is not None
-    scores = run.experiment.ensemble(selected_state(run, seed) for seed in seeds)
-    if not scores:
-        return {"protocol": "none, as the predictions of a seed are no numbers", "metrics": {}}
+def _ensemble(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the mean of what the seeds of a result predict, where there are two or more."""
+    ensemble, seeds = run.experiment.ensemble, result["seeds"]
+    if ensemble is None or len(seeds) < 2:
+        return {}
+    means = [entry["mean"] for entry in result["metrics"].values()]
+    scores = {}
+    if all(mean is not None and math.isfinite(mean) for mean in means):  # else a seed diverged
+        scores = ensemble(selected_state(run, seed) for seed in seeds)
+    words = f"mean of the predictions of {len(seeds)} seeds, of quantiles level by level"
     return {
-        "protocol": f"mean of the predictions of {len(seeds)} seeds, of quantiles level by level",
-        "metrics": {
-            f"test/{name}": value if math.isfinite(value) else None
-            for name, value in scores.items()
-        },
+        "ensemble": {
+            "protocol": words if scores else "none, as not every seed has numbers",
+            "metrics": {
+                f"test/{name}": value if math.isfinite(value) else None
+                for name, value in scores.items()
+            },
+        }
     }
 
 
