@@ -1,5 +1,6 @@
 """The training loop: chunks of updates between the steps at which hooks are called."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -86,16 +87,24 @@ def score(
 def predict(learner: Learner, state: State, batches: Batches) -> np.ndarray:
     """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are."""
 
-    @jax.jit
-    def outputs(state: State, source: Source, number: jax.Array) -> jax.Array:
-        return learner.predict(state, source(state.key, number)["inputs"])
-
+    outputs = _compiled(learner)
     # One batch at a time: run at once, their scratch memory adds up.
     rows = [
         jax.device_get(outputs(state, batches.source, jnp.int32(number)))
         for number in range(batches.count)
     ]
     return np.concatenate(rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], jax.Array]:
+    """Return what predicts one batch; that of the last learner is kept, for its other states."""
+
+    @jax.jit
+    def outputs(state: State, source: Source, number: jax.Array) -> jax.Array:
+        return learner.predict(state, source(state.key, number)["inputs"])
+
+    return outputs
 
 
 def predict_mean(
