@@ -1,6 +1,8 @@
 """The end of a run: statistics over its seeds, baselines, figures, result.json and the report."""
 
+import math
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -83,7 +85,7 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
     better = {f"test/{name}": experiment.metrics[name].better for name in experiment.metrics}
     baselines = experiment.baselines() if experiment.baselines is not None else {}
     devices = run.trainer.devices or jax.local_devices()[:1]
-    return {
+    result = {
         "experiment": run.name,
         "config_hash": run.config.hash(),
         "data": dict(experiment.data),
@@ -97,6 +99,28 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
         "versions": {"cityjax": __version__, "python": platform.python_version()}
         | {package: version(package) for package in _PACKAGES},
         "device": f"{len(devices)} x {devices[0].device_kind} ({run.trainer.parallel})",
+    }
+    return result | _ensemble(run, result)
+
+
+def _ensemble(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the mean of what the seeds of a result predict, where there are two or more."""
+    ensemble, seeds = run.experiment.ensemble, result["seeds"]
+    if ensemble is None or len(seeds) < 2:
+        return {}
+    means = [entry["mean"] for entry in result["metrics"].values()]
+    scores = {}
+    if all(mean is not None and math.isfinite(mean) for mean in means):  # else a seed diverged
+        scores = ensemble(selected_state(run, seed) for seed in seeds)
+    words = f"mean of the predictions of {len(seeds)} seeds, of quantiles level by level"
+    return {
+        "ensemble": {
+            "protocol": words if scores else "none, as not every seed has numbers",
+            "metrics": {
+                f"test/{name}": value if math.isfinite(value) else None
+                for name, value in scores.items()
+            },
+        }
     }
 
 

@@ -1,6 +1,7 @@
 """The training loop: chunks of updates between the steps at which hooks are called."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -86,13 +87,40 @@ def score(
 def predict(learner: Learner, state: State, batches: Batches) -> np.ndarray:
     """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are."""
 
-    @jax.jit
-    def outputs(state: State, source: Source, number: jax.Array) -> jax.Array:
-        return learner.predict(state, source(state.key, number)["inputs"])
-
+    outputs = _compiled(learner)
     # One batch at a time: run at once, their scratch memory adds up.
     rows = [
         jax.device_get(outputs(state, batches.source, jnp.int32(number)))
         for number in range(batches.count)
     ]
     return np.concatenate(rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], jax.Array]:
+    """Return what predicts one batch; that of the last learner is kept, for its other states."""
+
+    @jax.jit
+    def outputs(state: State, source: Source, number: jax.Array) -> jax.Array:
+        return learner.predict(state, source(state.key, number)["inputs"])
+
+    return outputs
+
+
+def predict_mean(
+    learner: Learner, states: Iterable[State], parts: Mapping[str, Batches]
+) -> dict[str, np.ndarray]:
+    """Return the mean of what several states predict of each part, [N, ...], as `predict` has it.
+
+    Each state adds its predictions to a sum before the next is asked for: memory does not grow with
+    their number, and an iterator may read them one by one. Raises ValueError where there is none.
+    """
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for count, state in enumerate(states, start=1):
+        for name, batches in parts.items():
+            outputs = predict(learner, state, batches)
+            sums[name] = np.add(sums[name], outputs, out=sums[name]) if count > 1 else outputs
+    if not count:
+        raise ValueError("the mean of the predictions of no states")
+    return {name: total / count for name, total in sums.items()}

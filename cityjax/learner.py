@@ -5,7 +5,7 @@ A learner is four pure functions, as an Optax optimiser is two; whatever trains 
 reports.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import flax.struct
@@ -99,6 +99,8 @@ class Experiment(NamedTuple):
     figures: `state -> {name: matplotlib Figure}`, drawn once at the end. snapshots: name ->
     `state -> image [H, W] in 0..1`, drawn at every evaluation. final: judgements that are no sum,
     `(state, key) -> {metric key: number}`. better: direction of the keys that `final` returns.
+    ensemble: `states -> {metric key: number}`, the test metrics of the mean of what several states
+    predict, nothing where one predicts no numbers; asked where a run has two seeds or more.
     data: name -> sha256 of the content. steps: updates, where the learner needs a number of its own
     (the batches of one pass); else those of the run.
     """
@@ -114,6 +116,7 @@ class Experiment(NamedTuple):
     protocol: Mapping[str, str] = {}
     final: Callable[[State, jax.Array], dict[str, float]] | None = None
     better: Mapping[str, str] = {}
+    ensemble: Callable[[Iterable[State]], dict[str, float]] | None = None
     data: Mapping[str, str] = {}
     steps: int | None = None
 

@@ -7,15 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from cityjax import registry
+from cityjax import conclude, registry, train
 from cityjax.data.catalog import dataset
 from cityjax.data.leaks import disturbed
 from cityjax.data.series import Series
 from cityjax.data.synthetic import city
-from cityjax.data.tables import write_series
+from cityjax.data.tables import read_series, write_series
 from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
-from cityjax.run import load, run
+from cityjax.run import load, main, run
 from cityjax.tasks import forecast_figures, forecasters
 from cityjax.tasks.problem import baselines, make_problem, measure, truth
 
@@ -105,6 +105,131 @@ def test_quantiles_are_scored_as_such(town, tmp_path, no_figures):
     batch = experiment.evaluation["test"].source(state.key, 0)
     outputs = experiment.learner.predict(state, batch["inputs"])
     assert outputs.shape[1:] == (6, 3, 3) and (np.diff(outputs, axis=-1) >= 0).all()
+
+
+def seeds_of(town, folder, *given):
+    """The arguments of a run of two tiny networks."""
+    fixed = [*arguments("synthetic_city", "stid"), f"data={town}", "history=12", "horizon=6"]
+    return [*fixed, "seeds=2", *given, f"workdir={folder}"]
+
+
+def truth_by_hand(series, origins, rows):
+    """Targets [W, 6, N] of the windows of a part, NaN where missing or beyond it."""
+    found = np.full((len(origins), 6, series.shape[1]), np.nan)
+    for window, origin in enumerate(origins):
+        for lead in range(6):
+            if rows[0] <= origin + lead + 1 < rows[1]:
+                found[window, lead] = series[origin + lead + 1]
+    return found
+
+
+@pytest.mark.parametrize("quantiles", [(), (0.05, 0.5, 0.95)])
+def test_an_ensemble_is_the_mean_of_the_seeds_forecasts(quantiles, town, tmp_path, no_figures):
+    levels = [f"quantiles=[{','.join(map(str, quantiles))}]"] if quantiles else []
+    result = run(seeds_of(town, tmp_path / "run", *levels)).result
+    experiment = load(tmp_path / "run").experiment
+    series = read_series(town)
+    problem = problem_of(series, inputs=("day",), quantiles=quantiles)
+    origins, rows = problem.origins, problem.rows
+    outputs, targets = {}, {}
+    for part, batches in experiment.evaluation.items():
+        forecasts = []
+        for seed in (0, 1):
+            state = load(tmp_path / "run", seed=seed).state
+            whole = [batches.source(state.key, number)["inputs"] for number in range(batches.count)]
+            whole = [experiment.learner.predict(state, inputs) for inputs in whole]
+            forecasts.append(np.concatenate(whole)[: len(origins[part])].astype(np.float64))
+        assert not np.allclose(*forecasts)
+        outputs[part] = (forecasts[0] + forecasts[1]) / 2
+        targets[part] = truth_by_hand(series.values, origins[part], rows[part])
+    points = outputs["test"][..., 1] if quantiles else outputs["test"]
+    error = np.abs(points - targets["test"])
+    expected = {
+        "test/mae@1-6": np.nanmean(error),
+        "test/rmse@1-6": np.sqrt(np.nanmean(error**2)),
+        "test/mae@1": np.nanmean(error[:, 0]),
+    }
+    if quantiles:
+        low, high = outputs["test"][..., 0], outputs["test"][..., -1]
+        seen = np.isfinite(targets["test"])
+        inside = (low <= targets["test"]) & (targets["test"] <= high)
+        expected["test/coverage@1-6"] = inside[seen].mean()
+        expected["test/width@1-6"] = (high - low)[seen].mean()
+    else:  # of each lead and sensor the ceil((n + 1) 0.9)-th smallest error on validation
+        residuals = np.abs(outputs["validation"] - targets["validation"])
+        half = np.empty(residuals.shape[1:])
+        for lead, sensor in np.ndindex(half.shape):
+            known = np.sort(residuals[:, lead, sensor][np.isfinite(residuals[:, lead, sensor])])
+            half[lead, sensor] = known[math.ceil((len(known) + 1) * 0.9) - 1]
+        seen = np.isfinite(error)
+        expected["test/coverage_90@1-6"] = (error <= half)[seen].mean()
+        expected["test/width_90@1-6"] = np.broadcast_to(2 * half, error.shape)[seen].mean()
+    found = result["ensemble"]["metrics"]
+    assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-4)
+    # Everything the seeds have but the loss, which is of no forecast.
+    assert list(found) == [key for key in result["metrics"] if key != "test/loss"]
+    assert "mean of the predictions of 2 seeds" in result["ensemble"]["protocol"]
+    # By convexity a mean is never worse than its members are on average.
+    for key in ("test/mae@1-6", "test/rmse@1-6"):
+        assert found[key] <= result["metrics"][key]["mean"]
+
+
+def test_an_ensemble_of_equal_states_is_that_state_and_of_none_is_refused(
+    town, tmp_path, no_figures
+):
+    fixed = [*arguments("synthetic_city", "ridge"), f"data={town}", "history=12", "horizon=6"]
+    result = run([*fixed, f"workdir={tmp_path / 'one'}"]).result
+    assert "ensemble" not in result  # of one seed there is none
+    experiment, state, _ = load(tmp_path / "one")
+    scores = experiment.ensemble([state, state])
+    single = {key.removeprefix("test/"): e["mean"] for key, e in result["metrics"].items()}
+    assert scores == pytest.approx({key: single[key] for key in scores}, rel=1e-5)
+    with pytest.raises(ValueError, match="no states"):
+        experiment.ensemble([])
+    lost = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+    assert experiment.ensemble(iter([state, state.replace(params=lost)])) == {}
+
+
+def test_an_ensemble_is_scored_again_after_a_kill_and_by_evaluate_only(
+    town, tmp_path, no_figures, monkeypatch, capsys
+):
+    given = seeds_of(town, tmp_path / "run")
+    whole = run(seeds_of(town, tmp_path / "whole")).result["ensemble"]
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(conclude, "write_report", killed)
+        patch.setattr(conclude.folder, "write_result", killed)
+        run(given)
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert run(["evaluate_only=true", f"workdir={tmp_path / 'run'}"]).result["ensemble"] == whole
+    assert run(given).result["ensemble"] == whole
+    saved = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert saved["ensemble"] == whole
+    main(given)
+    assert "ensemble: mean of the predictions of 2 seeds" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_seed_that_diverged_leaves_no_ensemble(town, tmp_path, no_figures, monkeypatch):
+    restore = train.selected_state
+
+    def lost(ready, seed):
+        state = restore(ready, seed)
+        params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
+        return state.replace(params=params) if seed == 1 else state
+
+    monkeypatch.setattr(train, "selected_state", lost)
+    result = run(seeds_of(town, tmp_path / "run")).result
+    assert result["metrics"]["test/mae@1-6"]["per_seed"][1] is None
+    none = {"protocol": "none, as not every seed has numbers", "metrics": {}}
+    assert result["ensemble"] == none
+    assert "ensemble: none" in (tmp_path / "run" / "report.html").read_text()
+    again = run(["evaluate_only=true", f"workdir={tmp_path / 'run'}"])
+    assert again.result["ensemble"] == none
 
 
 def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_figures):

@@ -68,6 +68,9 @@ def make_result(**changes) -> dict:
     return result | changes
 
 
+ENSEMBLE = {"protocol": "mean of the predictions of 2 seeds", "metrics": {"test/error": 0.0123}}
+
+
 def make_lines(seeds: int = 2) -> list[dict]:
     return [
         {"seed": seed, "step": step, "split": split, "loss": 1 / step + seed, "error": 0.5 / step}
@@ -246,6 +249,35 @@ def test_the_result_table_shows_model_baselines_directions_and_protocol():
         assert part in text
 
 
+def test_an_ensemble_stands_beside_its_model_and_may_be_the_best(tmp_path):
+    result = make_result(ensemble=ENSEMBLE)
+    text = printed(result_table(result))
+    row = next(line for line in text.splitlines() if line.strip().startswith("mlp_mnist, ensemble"))
+    assert row.split() == ["mlp_mnist,", "ensemble", "1.23", "%", "–"]
+    assert "ensemble: mean of the predictions of 2 seeds" in text
+    folder = make_run(tmp_path / "a", result=result)
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert 'mlp_mnist, ensemble</th><td class="best">1.23 %</td>' in page
+    assert "ensemble: mean of the predictions of 2 seeds" in page
+    comparison = compare_runs([folder, make_run(tmp_path / "b")])
+    rows = {name: cells[0] for name, cells in comparison.rows(["test/error"])}
+    assert list(rows)[:3] == ["a", "a, ensemble", "b"]
+    assert rows["a, ensemble"].best and not rows["a"].best
+    assert "a, ensemble: mean of the predictions of 2 seeds" in printed(
+        comparison_table(comparison), width=200
+    )
+    write_comparison(comparison, tmp_path / "c.html")
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert page.count('<tr class="model">') == 3
+
+
+def test_an_ensemble_that_is_none_says_why_and_has_no_row():
+    none = {"protocol": "none, as not every seed has numbers", "metrics": {}}
+    text = printed(result_table(make_result(ensemble=none)))
+    assert "ensemble: none, as not every seed has numbers" in text
+    assert "mlp_mnist, ensemble" not in text
+
+
 def test_many_metrics_become_the_rows_and_no_number_is_lost_in_eighty_columns():
     keys = [f"test/mae@{step}" for step in range(1, 7)]
     floors = ("last value", "same hour last week", "hour-of-week median", "ridge per hour of day")
@@ -349,7 +381,9 @@ JUNK = ["text", None, True, -1, 2.5, np.nan, np.inf, 10**400, 1e308, [], ["a"], 
 
 
 def test_whatever_stands_in_a_result_is_shown_or_refused_in_one_line(run):
-    whole = make_result(selected_step=[300, 200], summary="Digits.", defaults={"steps": 3})
+    whole = make_result(
+        selected_step=[300, 200], summary="Digits.", defaults={"steps": 3}, ensemble=ENSEMBLE
+    )
     shown = refused = 0
     for path in entries(whole):
         for junk in JUNK:

@@ -22,12 +22,14 @@ from cityjax.report.record import (
 from cityjax.report.tables import (
     Cell,
     build_table,
+    ensemble_text,
     format_value,
     heading,
     headline,
     metric_label,
     protocol_text,
     result_rows,
+    with_ensembles,
 )
 
 if TYPE_CHECKING:
@@ -61,8 +63,11 @@ class Comparison:
         return headline(shared, limit=4)
 
     def rows(self, keys: Sequence[str]) -> list[tuple[str, list[Cell]]]:
-        """Rows of these metrics, runs before baselines; nothing is best across protocols."""
-        results = {name: run.result for name, run in self.runs.items()}
+        """Rows of these metrics: runs and their ensembles, then baselines.
+
+        Nothing is best across protocols.
+        """
+        results = with_ensembles({name: run.result for name, run in self.runs.items()})
         return result_rows(results, self.baselines, keys, {} if self.warnings else self.better)
 
 
@@ -161,7 +166,8 @@ def comparison_table(comparison: Comparison) -> Table:
         note = Text(comparison.settings.get(name, ""))
         if name in comparison.warnings:
             note = Text(f"{comparison.warnings[name][0]} ", style="yellow") + note
-        rows.append(([Text(name, style="" if name in runs else "dim"), *kind, note], cells))
+        label = Text(name, style="dim" if name in comparison.baselines else "")
+        rows.append(([label, *kind, note], cells))
     texts = ["run", *(["experiment"] if len(kinds) > 1 else []), "differs in"]
     title = f"{len(runs)} runs of {', '.join(sorted(kinds))}"
     numbers = [heading(key, comparison.better) for key in keys]
@@ -174,6 +180,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     first, record = next(iter(comparison.runs.items()))
     protocol = protocol_text(record.result)
     notes = [f"protocol of {first}: {protocol}"] if protocol else []
+    ensembles = {name: ensemble_text(run.result) for name, run in comparison.runs.items()}
+    notes += [f"{name}, {text}" for name, text in ensembles.items() if text]
     notes += [f"{name}: {full}" for name, (_, full) in comparison.warnings.items()]
     if comparison.warnings:
         notes.append(
@@ -253,7 +261,8 @@ def write_comparison(comparison: Comparison, output: str | Path) -> Path:
             note = f'<span class="warn">{escape(comparison.warnings[name][0])}</span> {note}'
         rows.append((label, cells, note))
     notes = [f'<p class="note">{escape(note)}</p>' for note in comparison_notes(comparison)]
-    body = card(table([*headings, "Differs in"], rows, models=len(comparison.runs)), *notes)
+    models = len(rows) - len(comparison.baselines)
+    body = card(table([*headings, "Differs in"], rows, models=models), *notes)
     kinds = sorted({run.result["experiment"] for run in comparison.runs.values()})
     title = f"{len(comparison.runs)} runs of {', '.join(kinds)}"
     header = ['<p class="kicker">cityjax comparison</p>', f"<h1>{escape(title)}</h1>"]

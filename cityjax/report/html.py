@@ -24,6 +24,7 @@ from cityjax.report.page import (
 from cityjax.report.record import RunRecord, flatten, is_number, load_run
 from cityjax.report.tables import (
     Cell,
+    ensemble_text,
     format_duration,
     format_value,
     headline,
@@ -32,6 +33,7 @@ from cityjax.report.tables import (
     result_rows,
     seeds_text,
     verdict,
+    with_ensembles,
 )
 
 SYMBOLS = {"ahead": "▲ ", "level": "≈ ", "between": "◆ ", "behind": "▼ "}
@@ -107,14 +109,17 @@ def _cards(result: Mapping[str, Any]) -> str:
 def _results(result: Mapping[str, Any]) -> str:
     better, keys = result.get("better", {}), list(result["metrics"])
     name = result["experiment"]
-    rows = result_rows({name: result}, result.get("baselines", {}), keys, better)
+    shown = with_ensembles({name: result})
+    rows = result_rows(shown, result.get("baselines", {}), keys, better)
     headings = [metric_heading(key, better.get(key)) for key in keys]
     if len(keys) <= 5:
-        body = table(["", *headings], [(escape(label), cells, "") for label, cells in rows])
+        lines = [(escape(label), cells, "") for label, cells in rows]
+        body = table(["", *headings], lines, models=len(shown))
     else:
         lines = [(h, [cells[i] for _, cells in rows], "") for i, h in enumerate(headings)]
         body = table(["", *(escape(label) for label, _ in rows)], lines, models=0)
-    facts = "; ".join(filter(None, [seeds_text(result), judged_text(result)]))
+    texts = (seeds_text(result), judged_text(result), ensemble_text(result))
+    facts = "; ".join(filter(None, texts))
     note = f"{facts}; the best value of each metric is bold." if keys else ""
     return body + f'\n<p class="note">{escape(note)}</p>'
 

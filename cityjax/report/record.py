@@ -98,8 +98,8 @@ def read_result(path: Path) -> dict[str, Any]:
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("experiment", "summary"), str),
-    **dict.fromkeys(("metrics", "baselines", "better", "protocol", "data"), dict),
-    **dict.fromkeys(("versions", "timing", "defaults"), dict),
+    **dict.fromkeys(("metrics", "ensemble", "baselines", "better"), dict),
+    **dict.fromkeys(("protocol", "data", "versions", "timing", "defaults"), dict),
     **dict.fromkeys(("seeds", "selected_step"), list),
     "parameters": int,
 }
@@ -117,6 +117,12 @@ def _fault(key: str, value: Any) -> str | None:
         for name, row in value.items():
             if not isinstance(row, dict) or not all(map(_is_optional, row.values())):
                 return f"baseline {name!r} holds something else than numbers"
+    if key == "ensemble":
+        scores = value.get("metrics")
+        if not isinstance(value.get("protocol"), str) or not isinstance(scores, dict):
+            return "'ensemble' lacks its protocol or its metrics"
+        if not all(map(_is_optional, scores.values())):
+            return "'ensemble' holds something else than numbers"
     for name, entry in value.items() if key == "metrics" else ():
         if not isinstance(entry, dict) or "mean" not in entry:
             return f"metric {name!r} has no mean"

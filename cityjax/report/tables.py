@@ -182,6 +182,17 @@ def result_rows(
     return [(name, [column[index] for column in columns]) for index, name in enumerate(names)]
 
 
+def with_ensembles(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Results by name, each followed by the mean of its seeds' predictions where it was scored."""
+    shown: dict[str, Mapping[str, Any]] = {}
+    for name, result in results.items():
+        shown[name] = result
+        if scores := result.get("ensemble", {}).get("metrics"):
+            means = {key: {"mean": value} for key, value in scores.items()}
+            shown[f"{name}, ensemble"] = {"metrics": means}
+    return shown
+
+
 def seeds_text(result: Mapping[str, Any]) -> str:
     """What the numbers of a result are: "5 seeds, mean ± 95 % interval" or "1 seed"."""
     count = len(result.get("seeds", []))
@@ -199,6 +210,11 @@ def judged_text(result: Mapping[str, Any]) -> str:
     else:
         text = f"judged at steps {', '.join(steps)}" if steps else ""
     return f"{text}; unfinished: {result['unfinished']}" if "unfinished" in result else text
+
+
+def ensemble_text(result: Mapping[str, Any]) -> str:
+    """What the ensemble of a result is, or why there is none: "ensemble: mean of ..."."""
+    return f"ensemble: {result['ensemble']['protocol']}" if "ensemble" in result else ""
 
 
 def protocol_text(result: Mapping[str, Any]) -> str:
@@ -248,12 +264,14 @@ def heading(key: str, better: Mapping[str, str]) -> str:
 def result_table(result: Mapping[str, Any]) -> Table:
     """One run beside its baselines, with the protocol under it.
 
-    Rows are the model and its baselines; with more than three metrics the metrics are the rows.
+    Rows are the model, its ensemble and its baselines; more than three metrics become the rows.
     """
     keys, better, name = list(result["metrics"]), result.get("better", {}), result["experiment"]
-    rows = result_rows({name: result}, result.get("baselines", {}), keys, better)
+    rows = result_rows(with_ensembles({name: result}), result.get("baselines", {}), keys, better)
     title = f"{name}: {seeds_text(result)}"
-    caption = "\n".join(filter(None, [protocol_text(result), judged_text(result)]))
+    caption = "\n".join(
+        filter(None, [protocol_text(result), judged_text(result), ensemble_text(result)])
+    )
     headings = [heading(key, better) for key in keys]
     if len(keys) <= 3:
         named = [([label], cells) for label, cells in rows]

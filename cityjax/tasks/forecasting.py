@@ -1,7 +1,7 @@
 """The experiment of a forecaster on a problem: how it learns, is selected and scored."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,8 @@ import optax
 from cityjax import losses
 from cityjax.data import forecast
 from cityjax.data.sources import Batches, in_order
-from cityjax.fit import predict
-from cityjax.learner import Experiment, Learner, Model
+from cityjax.fit import predict_mean
+from cityjax.learner import Experiment, Learner, Model, State
 from cityjax.learners import closed_form, supervised
 from cityjax.models.ridge import Regression
 from cityjax.tasks import forecast_figures
@@ -24,6 +24,7 @@ from cityjax.tasks.problem import (
     describe,
     error_scale,
     lead_name,
+    measure,
     truth,
 )
 
@@ -90,6 +91,11 @@ def forecast_experiment(
     if refit:
         parts.pop("validation")
     whole = lead_name((1, problem.horizon))
+
+    def final(state: State, key: jax.Array) -> dict[str, float]:
+        del key
+        return _intervals(problem, _forecasts(problem, learner, parts, [state]))
+
     return Experiment(
         learner,
         train=train,
@@ -97,7 +103,8 @@ def forecast_experiment(
         metrics=problem.metrics,
         baselines=functools.partial(baselines, problem),
         figures=functools.partial(forecast_figures.figures, problem, learner, parts),
-        final=None if refit else functools.partial(_intervals, problem, learner, parts),
+        final=None if refit else final,
+        ensemble=functools.partial(ensemble_scores, problem, learner, parts),
         better={f"{name}@{whole}": "none" for name in ("coverage_90", "coverage_90_online")}
         | {f"{name}@{whole}": "lower" for name in ("width_90", "width_90_online")},
         select=f"validation/{problem.select}" if selected else None,
@@ -162,16 +169,35 @@ def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, 
     return loss
 
 
-def _intervals(
-    problem: Problem, learner: Learner, parts: Mapping[str, Batches], state: Any, key: jax.Array
+def ensemble_scores(
+    problem: Problem, learner: Learner, parts: Mapping[str, Batches], states: Iterable[State]
 ) -> dict[str, float]:
+    """Return the metrics of the mean of several states' forecasts on test, and of its intervals.
+
+    The mean is of points in the data's unit, or of quantiles level by level (Vincent averaging:
+    Ratcliff 1979; Lichtendahl et al. 2013), which keeps them in order. parts: "test", and
+    "validation" where the errors of the mean there are to give intervals. Nothing is returned where
+    a forecast of any state is no number.
+    """
+    outputs = _forecasts(problem, learner, parts, states)
+    for part, values in outputs.items():
+        if not np.isfinite(values[truth(problem, part)[1]]).all():
+            return {}
+    intervals = _intervals(problem, outputs) if "validation" in outputs else {}
+    return measure(problem, outputs["test"]) | intervals
+
+
+def _forecasts(
+    problem: Problem, learner: Learner, parts: Mapping[str, Batches], states: Iterable[State]
+) -> dict[str, np.ndarray]:
+    """Return the mean of some states' forecasts of each part's windows, without the padded rows."""
+    means = predict_mean(learner, states, parts)
+    return {part: values[: len(problem.origins[part])] for part, values in means.items()}
+
+
+def _intervals(problem: Problem, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Score the intervals that the errors on validation give the forecasts of test."""
-    del key
-    outputs = {
-        part: predict(learner, state, batches)[: len(problem.origins[part])]
-        for part, batches in parts.items()
-    }
-    found = {part: truth(problem, part) for part in parts}
+    found = {part: truth(problem, part) for part in outputs}
     if problem.protocol.standardised:
         std = error_scale(problem)
         by = std[:, None] if problem.quantiles else std

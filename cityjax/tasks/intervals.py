@@ -24,17 +24,21 @@ def interval_scores(
     """Return coverage and mean width of both intervals on test: "coverage_90_online", ...
 
     outputs: of "validation" and "test", points [W, H, N] or rising quantiles [W, H, N, Q]; truth:
-    targets and mask [W, H, N]; origins: [W], steps.
+    targets and mask [W, H, N]; origins: [W], steps. All are NaN where no forecast is a number.
     """
     scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
     half = half_width(scores["validation"], nominal)
     factor = online_factor(scores["test"] / half, origins["test"], nominal)
     span = np.broadcast_to(_span(outputs["test"]), scores["test"].shape)
     seen = np.isfinite(scores["test"])
+
+    def mean(values: np.ndarray) -> float:
+        return float(values[seen].mean()) if seen.any() else float("nan")
+
     found = {}
     for name, by in {"": half[None], "_online": half * factor[..., None]}.items():
-        found[f"coverage_{100 * nominal:.0f}{name}"] = float((scores["test"] <= by)[seen].mean())
-        found[f"width_{100 * nominal:.0f}{name}"] = float((span * by)[seen].mean())
+        found[f"coverage_{100 * nominal:.0f}{name}"] = mean(scores["test"] <= by)
+        found[f"width_{100 * nominal:.0f}{name}"] = mean(span * by)
     return found
 
 

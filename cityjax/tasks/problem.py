@@ -262,16 +262,21 @@ def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.n
 
 
 def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[str, float]:
-    """Take every metric of point forecasts [W, H, N] of a part's windows; NaN is left out."""
-    targets, mask = truth(problem, split)
-    mask = mask & np.isfinite(outputs)
-    shown = np.where(mask, outputs, 0).astype(np.float32)
-    if problem.quantiles:  # a point is every quantile of itself
-        shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
+    """Take every metric of forecasts of a part's windows; those that are NaN are left out.
+
+    outputs: points [W, H, N], or where the problem has quantiles those [W, H, N, Q].
+    """
     sums: dict[str, Any] = {}
     for start in range(0, len(outputs), 256):
         part = slice(start, start + 256)
-        batch = {"targets": targets[part], "mask": mask[part]}
-        new = {n: m.accumulate(shown[part], batch) for n, m in problem.metrics.items()}
+        shown = outputs[part]
+        if problem.quantiles and shown.ndim == 3:  # a point is every quantile of itself
+            shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
+        known = np.isfinite(shown)
+        targets, mask = truth(problem, split, part)
+        mask = mask & (known.all(axis=-1) if problem.quantiles else known)
+        batch = {"targets": targets, "mask": mask}
+        shown = np.where(known, shown, 0).astype(np.float32)
+        new = {n: m.accumulate(shown, batch) for n, m in problem.metrics.items()}
         sums = jax.tree.map(jnp.add, sums, new) if sums else new
     return metrics.finalize(sums, problem.metrics)
