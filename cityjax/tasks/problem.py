@@ -262,16 +262,42 @@ def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.n
 
 
 def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[str, float]:
-    """Take every metric of point forecasts [W, H, N] of a part's windows; NaN is left out."""
+    """Take every metric of forecasts [W, H, N] or [W, H, N, Q] of a part's windows; not of NaN."""
+    return metrics.finalize(
+        _sums(problem.metrics, _compared(problem, outputs, split)), problem.metrics
+    )
+
+
+def measure_leads(
+    problem: Problem, outputs: np.ndarray, split: str = "test"
+) -> dict[str, np.ndarray]:
+    """Take every measure of the protocol at every lead [H], of forecasts as in `measure`."""
+    alone = problem.protocol._replace(leads=())  # each lead is the only one of a horizon of one
+    single = _metrics(problem.series, alone, 1, problem.train_stop, problem.quantiles)
+    each = {n: m._replace(accumulate=jax.vmap(m.accumulate, 1)) for n, m in single.items()}
+    compared = jax.tree.map(lambda array: array[:, :, None], _compared(problem, outputs, split))
+    sums = _sums(each, compared)
+    return {n.partition("@")[0]: np.asarray(each[n].finalize(sums[n])) for n in each}
+
+
+def _compared(problem: Problem, outputs: np.ndarray, split: str) -> tuple[np.ndarray, Any]:
+    """Return forecasts as metrics take them, and the batch of targets and mask beside them."""
     targets, mask = truth(problem, split)
-    mask = mask & np.isfinite(outputs)
-    shown = np.where(mask, outputs, 0).astype(np.float32)
-    if problem.quantiles:  # a point is every quantile of itself
+    finite = np.isfinite(outputs)
+    shown = np.where(finite, outputs, 0).astype(np.float32)
+    if outputs.ndim == 4:
+        finite = finite.all(axis=-1)
+    elif problem.quantiles:  # a point is every quantile of itself
         shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
+    return shown, {"targets": targets, "mask": mask & finite}
+
+
+def _sums(measured: Mapping[str, Metric], compared: tuple[np.ndarray, Any]) -> dict[str, Any]:
+    """Add up metrics over windows, some at a time."""
     sums: dict[str, Any] = {}
-    for start in range(0, len(outputs), 256):
+    for start in range(0, len(compared[0]), 256):
         part = slice(start, start + 256)
-        batch = {"targets": targets[part], "mask": mask[part]}
-        new = {n: m.accumulate(shown[part], batch) for n, m in problem.metrics.items()}
+        shown, batch = compared[0][part], {n: a[part] for n, a in compared[1].items()}
+        new = {name: metric.accumulate(shown, batch) for name, metric in measured.items()}
         sums = jax.tree.map(jnp.add, sums, new) if sums else new
-    return metrics.finalize(sums, problem.metrics)
+    return sums
