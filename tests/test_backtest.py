@@ -288,35 +288,37 @@ def kinds(problem):
 def test_no_forecast_depends_on_what_comes_after_its_origin():
     start = 171  # within a block: the origins before and after it are of one batch
 
-    def build(series, before=True):
+    def build(series):
         problem = problem_of(series, inputs=("covariates", "season", "typical_day"))
         found = {}
         for name, (fit, forecast) in kinds(problem).items():
             result = backtest(problem, fit, forecast, every=25)
             assert start - 1 in result.origins and start - 1 not in result.fits
-            # What is known ahead is disturbed too, and may be read.
-            early = result.origins < start - HORIZON
-            found[name] = result.forecasts[early if before else ~early]
+            found[name] = result.forecasts[result.origins < start]
+            found[f"{name}, later"] = result.forecasts[result.origins >= start]
         return found
 
-    assert leaks(build, town(), start) == ("reckless",)
-    # And what comes after it does reach the later ones.
-    late = leaks(functools.partial(build, before=False), town(), start)
-    assert late == ("seasonal mean", "ridge", "nlinear", "experts", "reckless")
+    found = leaks(build, town()._replace(known={}), start)
+    later = [f"{name}, later" for name in ("seasonal mean", "ridge", "nlinear", "experts")]
+    assert set(found) == {"reckless", "reckless, later", *later}
 
 
-def test_without_anything_known_ahead_the_last_origin_before_a_change_sees_none_of_it():
+def test_of_later_steps_only_what_is_known_ahead_is_shown():
     start = 171
 
     def build(series):
-        problem = problem_of(series, inputs=("season", "typical_day"))
-        found = {}
-        for name, (fit, forecast) in kinds(problem).items():
-            result = backtest(problem, fit, forecast, every=1 if name == "ridge" else 25)
-            found[name] = result.forecasts[result.origins < start]
-        return found
+        problem = problem_of(series, inputs=("covariates", "season", "typical_day"))
+        seen = []
 
-    assert leaks(build, town(), start) == ("reckless",)
+        def forecast(fitted, inputs):
+            seen.append(inputs)
+            return flat(fitted, inputs)
+
+        backtest(problem, mean, forecast, origins=[start - 1])
+        return seen[0]
+
+    assert leaks(build, town(), start) == ("known",)
+    assert set(build(town())) == {"history", "observed", "clock", "known", "profile"}
 
 
 def test_origins_of_ones_own_count_all_targets_that_there_are():
