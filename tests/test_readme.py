@@ -64,7 +64,7 @@ def block_with(text):
 
 
 def test_every_python_block_is_one_of_those_tested_below():
-    tested = ["import load, run", "def huber", "from_nnx(", "def build(config)"]
+    tested = ["import load, run", "def huber", "from_nnx(", "backtest(", "def build(config)"]
     assert sorted(PYTHON) == sorted(map(block_with, tested))
 
 
@@ -95,6 +95,17 @@ def test_nnx_module_goes_through_the_same_learner():
     state = learner.init(jax.random.key(0), source(jax.random.key(1), 0))
     state = fit(learner, source, state, 300, chunk=50)
     np.testing.assert_allclose(learner.predict(state, x), x**2, atol=0.1)
+
+
+def test_a_backtest_of_a_typical_day(capsys):
+    names = written(block_with("backtest("))
+    found = names["found"]
+    assert capsys.readouterr().out.startswith(str(found.metrics["mae@1-24"]))
+    assert found.by_lead["mae"].shape == (24,)
+    assert (np.unique(np.diff(np.unique(found.fits))) == 24).all()
+    # What is fitted once knows less of the season.
+    once = names["backtest"](names["problem"], names["fit"], names["forecast"])
+    assert found.metrics["mae@1-24"] < once.metrics["mae@1-24"]
 
 
 def arguments(line):

@@ -138,7 +138,7 @@ def sources(
     batch_size: int,
     evaluation_batch_size: int = 64,
 ) -> tuple[Source, dict[str, Batches]]:
-    """Return the shuffled training source, and validation and test in order.
+    """Return the shuffled training source, and the other parts (validation and test) in order.
 
     data: of `arrays`, put on the device once for all of them; parts: of `origins`; rows: of
     `dataset.bounds`.
@@ -159,6 +159,7 @@ def sources(
     train = shuffled(held("train"), batch_size, size=sizes["train"], gather=gather)
     evaluation = {
         split: in_order(held(split), evaluation_batch_size, size=sizes[split], gather=gather)
-        for split in ("validation", "test")
+        for split in parts
+        if split != "train"
     }
     return train, evaluation

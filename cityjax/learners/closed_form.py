@@ -45,7 +45,8 @@ def closed_form(
     importance: what the squared error of a sensor counts [N], 1 by default.
     refit: solve again, at the chosen penalties, on train and validation together.
 
-    The moments are kept in the state (extra), so that a forecast can go on learning.
+    The moments are kept in the state (extra), so that a forecast can go on learning: a step after
+    the last one adds its batch and solves again.
     """
     metrics = metrics or {}
     strengths = jnp.asarray(penalties, jnp.float32)
@@ -104,7 +105,7 @@ def closed_form(
         new = sum_over(axis_name, new)
         held = jax.tree.map(jnp.add, {name: state.extra[name] for name in new}, new)
         weights = jax.lax.cond(
-            state.step + 1 == steps,
+            state.step + 1 >= steps,
             lambda: solve(held["train"], held["validation"]),
             lambda: state.params["weights"],
         )

@@ -1,6 +1,6 @@
 """A forecasting problem: a series of a city under a protocol, its windows, metrics and floors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -266,6 +266,31 @@ def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[
 
     outputs: points [W, H, N], or where the problem has quantiles those [W, H, N, Q].
     """
+    return metrics.finalize(_sums(problem, problem.metrics, outputs, split), problem.metrics)
+
+
+def measure_leads(
+    problem: Problem, outputs: np.ndarray, split: str = "test"
+) -> dict[str, np.ndarray]:
+    """Take every measure of the protocol at every lead [H], of forecasts as in `measure`."""
+    alone = problem.protocol._replace(leads=())  # each lead is the only one of a horizon of one
+    single = _metrics(problem.series, alone, 1, problem.train_stop, problem.quantiles)
+
+    def apart(accumulate: Callable) -> Callable:
+        def leads(*given: Any) -> Any:
+            return jax.vmap(accumulate, 1)(*jax.tree.map(lambda array: array[:, :, None], given))
+
+        return leads
+
+    each = {n: metric._replace(accumulate=apart(metric.accumulate)) for n, metric in single.items()}
+    sums = _sums(problem, each, outputs, split)
+    return {n.partition("@")[0]: np.asarray(each[n].finalize(sums[n])) for n in each}
+
+
+def _sums(
+    problem: Problem, measured: Mapping[str, Metric], outputs: np.ndarray, split: str
+) -> dict[str, Any]:
+    """Add up metrics over a part's windows, some at a time."""
     sums: dict[str, Any] = {}
     for start in range(0, len(outputs), 256):
         part = slice(start, start + 256)
@@ -277,6 +302,6 @@ def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[
         mask = mask & (known.all(axis=-1) if problem.quantiles else known)
         batch = {"targets": targets, "mask": mask}
         shown = np.where(known, shown, 0).astype(np.float32)
-        new = {n: m.accumulate(shown, batch) for n, m in problem.metrics.items()}
+        new = {name: metric.accumulate(shown, batch) for name, metric in measured.items()}
         sums = jax.tree.map(jnp.add, sums, new) if sums else new
-    return metrics.finalize(sums, problem.metrics)
+    return sums
