@@ -14,7 +14,7 @@ from cityjax.learner import Experiment
 class Config(ForecastConfig):
     data: str = "covid_england"
     model: str = "experts"
-    scale: tuple[str, ...] = ("root", "standard")
+    scale: tuple[str, ...] = ("root",)
     history: int | None = 56
     batch_size: int = 8
 

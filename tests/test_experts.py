@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cityjax.models.experts import Experts, season_mean, seasonal_part, smoothed
+from cityjax.models.experts import (
+    Experts,
+    season_factor,
+    season_mean,
+    seasonal_part,
+    smoothed,
+    smoothed_along,
+)
 
 
 def test_smoothing_and_damped_trends_in_numpy():
@@ -33,6 +40,46 @@ def test_the_season_by_hand():
     np.testing.assert_allclose(found, [0, 0, 0, 2, -1, 2, -2])
     halves = seasonal_part(x, 2, jnp.array(0.5))[:, 0, 0]
     np.testing.assert_allclose(halves, [0, 0, 0, 1, -0.5, 1.5, -1.25])
+
+
+def test_the_factor_by_hand():
+    # Of a season of 2, at rate 1: the last season whose centred mean is known, and no other.
+    x = jnp.array([[1.0, 3], [3, 9], [1, 3], [2, 0], [0, 4]])[:, None]  # [T, B, N]
+    seen = jnp.ones(x.shape, bool).at[2, 0, 1].set(False)
+    here, later = season_factor(x, seen, 2, 3, jnp.array(1.0))
+    assert here.shape == (5, 1, 1) and later.shape == (5, 3, 1, 1)
+
+    def factor(sums, means):  # a tenth of both is added to each
+        both = 0.1 * (sums + means) / 2
+        return (sums + both) / (means + both)
+
+    # At 1: step 0 of mean 2 + 6. At 2: step 1 of 2 + 6. At 3: step 2, the first sensor alone,
+    # of 1.5. At 4: step 3 of 1 + 2.
+    found = [1, factor(4, 8), factor(12, 8), factor(1, 1.5), factor(2, 3)]
+    np.testing.assert_allclose(here[:, 0, 0], [1, 1, found[1], found[2], found[3]], rtol=1e-5)
+    expected = [found[4], found[3], found[4]]
+    np.testing.assert_allclose(later[-1, :, 0, 0], expected, rtol=1e-5)
+
+
+def test_smoothing_along_the_shared_trend_in_numpy():
+    x = np.random.default_rng(0).gamma(4, 10, size=(20, 2, 3)).astype(np.float32)
+    rates = [jnp.array([value]) for value in (0.3, 0.5, 0.2, 0.8)]
+    found = smoothed_along(jnp.asarray(x), 4, *rates)
+    assert found.shape == (1, 20, 4, 2, 3)
+    total = x.sum(axis=-1, keepdims=True)
+    whole, size, slope, level, growth = total[0], total[0], 0 * total[0], x[0], 0 * total[0]
+    for step, now in enumerate(x):
+        guess = whole + 0.8 * slope
+        whole = guess + 0.5 * (total[step] - guess)
+        slope = 0.8 * slope + 0.2 * (whole - guess)
+        size = size + 0.5 * (total[step] - size)
+        guess = level * (1 + 0.8 * growth)
+        level = guess + 0.3 * (now - guess)
+        growth = slope / size
+        for ahead in range(4):
+            reach = sum(0.8 ** (power + 1) for power in range(ahead + 1))
+            expected = level * (1 + reach * growth)
+            np.testing.assert_allclose(found[0, step, ahead], expected, rtol=1e-4)
 
 
 def window(values, horizon):
@@ -77,6 +124,36 @@ def test_sensors_of_one_season_learn_it_from_each_other():
         errors.append(np.abs(model.apply(params, alone)[0] - season[28:]).mean())
     found = np.abs(model.apply(params, together)[0] - season[28:]).mean()
     assert found < 0.8 * np.mean(errors), (found, np.mean(errors))
+
+
+def test_levels_times_one_factor_are_forecast_for_any_sensors_in_any_order():
+    season = np.array([1.4, 1.2, 1.1, 1, 1, 0.8, 0.5])
+    levels = np.array([3.0, 40, 500])
+    values = levels * season[np.arange(53) % 7, None]
+    model = Experts(horizon=4, season=7)
+    inputs = window(values[:49], 4)
+    params = model.init(jax.random.key(0), inputs)
+    apply = jax.jit(model.apply)
+    outputs = apply(params, inputs)[0]
+    np.testing.assert_allclose(outputs, values[49:], rtol=0.05)
+    turned = apply(params, window(values[:49, ::-1], 4))[0]
+    np.testing.assert_allclose(turned, outputs[:, ::-1], rtol=1e-4)
+    alone = apply(params, window(values[:49, :1], 4))[0]
+    np.testing.assert_allclose(alone, values[49:, :1], rtol=0.05)
+
+
+@pytest.mark.parametrize("values", ["zeros", "sudden", "ceasing"])
+def test_zeros_give_numbers(values):
+    history = np.zeros((40, 2))
+    history[:, 0] = {"zeros": 0, "sudden": np.arange(40) > 37, "ceasing": np.arange(40) < 5}[values]
+    model = Experts(horizon=4, season=7)
+    inputs = window(1000 * history, 4)
+    params = model.init(jax.random.key(0), inputs)
+    outputs, gradient = jax.jit(
+        jax.value_and_grad(lambda p: jnp.abs(model.apply(p, inputs)).max())
+    )(params)
+    assert outputs <= 2000
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_missing_values_are_never_read_and_their_errors_do_not_count():
