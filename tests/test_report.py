@@ -249,6 +249,19 @@ def test_the_result_table_shows_model_baselines_directions_and_protocol():
         assert part in text
 
 
+def test_many_metrics_beside_many_baselines_show_the_headline_alone():
+    metrics = {f"test/mae@{lead}": {"mean": 1.0, "ci95": None} for lead in range(1, 6)}
+    published = {f"published {number}": {"test/mae@1": 2.0} for number in range(9)}
+    text = printed(result_table(make_result(metrics=metrics, better={}, baselines=published)))
+    row = next(line for line in text.splitlines() if line.strip().startswith("published 8"))
+    assert row.split() == ["published", "8", "2", "–"]
+    assert "test/mae@5" in text and "test/mae@3" not in text
+    assert "5 metrics are in report.html" in text
+    few = make_result(metrics=metrics, better={}, baselines={"last value": {"test/mae@1": 2.0}})
+    text = printed(result_table(few))
+    assert "test/mae@3" in text and "metrics are in" not in text
+
+
 def test_an_ensemble_stands_beside_its_model_and_may_be_the_best(tmp_path):
     result = make_result(ensemble=ENSEMBLE)
     text = printed(result_table(result))

@@ -264,16 +264,21 @@ def heading(key: str, better: Mapping[str, str]) -> str:
 def result_table(result: Mapping[str, Any]) -> Table:
     """One run beside its baselines, with the protocol under it.
 
-    Rows are the model, its ensemble and its baselines; more than three metrics become the rows.
+    Rows are the model, its ensemble and its baselines. More than three metrics become the rows,
+    unless more than six columns would stand beside them: then the headline metrics alone are shown.
     """
-    keys, better, name = list(result["metrics"]), result.get("better", {}), result["experiment"]
-    rows = result_rows(with_ensembles({name: result}), result.get("baselines", {}), keys, better)
-    title = f"{name}: {seeds_text(result)}"
-    caption = "\n".join(
-        filter(None, [protocol_text(result), judged_text(result), ensemble_text(result)])
-    )
+    better, name = result.get("better", {}), result["experiment"]
+    shown, baselines = with_ensembles({name: result}), result.get("baselines", {})
+    keys, texts = list(result["metrics"]), [protocol_text(result), judged_text(result)]
+    texts.append(ensemble_text(result))
+    turn = len(keys) > 3 and len(shown) + len(baselines) <= 6
+    if len(keys) > 3 and not turn:
+        texts.append(f"{len(keys)} metrics are in report.html and result.json")
+        keys = headline(result, limit=3)
+    rows = result_rows(shown, baselines, keys, better)
+    title, caption = f"{name}: {seeds_text(result)}", "\n".join(filter(None, texts))
     headings = [heading(key, better) for key in keys]
-    if len(keys) <= 3:
+    if not turn:
         named = [([label], cells) for label, cells in rows]
         return build_table(title, [""], headings, named, caption=caption)
     turned = [([text], [cells[index] for _, cells in rows]) for index, text in enumerate(headings)]
