@@ -53,7 +53,8 @@ def text(page: str, tables: dict[str, Table]) -> str:
         f"# {PAGES[page]}",
         "",
         "Means over seeds, with the half-width of their 95 % interval (Student's t) where a run",
-        "has several: a closed form gives every seed the same. Settings and epoch are chosen on",
+        "has several: a closed form gives every seed the same. An ensemble is the mean of what the",
+        "seeds forecast, scored once. Settings and epoch are chosen on",
         f"validation. `python -m benchmarks.tables {page}` makes every run and this page; it goes",
         "on where it was stopped. Floors and published rows are of the same windows; the files in",
         f"[{page}]({page}) have the protocol, every seed, data hashes, versions, commit and date.",
@@ -79,14 +80,13 @@ def section(page: str, name: str, table: Table) -> list[str]:
         if not results:
             rows.append([f"**{line.label}**", "not measured yet", *[""] * len(table.metrics)])
             continue
-        metrics = {k: v for result in results for k, v in result["metrics"].items()}
         rows.append(
-            [
-                f"**{line.label}**",
-                *(_cell(metrics.get(f"test/{m}"), m, line.targets.get(m)) for m in table.metrics),
-                "; ".join(_interval(result["metrics"]) for result in results),
-            ]
+            _row(f"**{line.label}**", [result["metrics"] for result in results], table, line)
         )
+        ensembles = [result["ensemble"]["metrics"] for result in results if "ensemble" in result]
+        if any(ensembles):
+            entries = [{k: {"mean": v, "ci95": None} for k, v in e.items()} for e in ensembles]
+            rows.append(_row(f"**{line.label}**, ensemble of the seeds", entries, table, line))
         for result in results:
             protocol = protocol or result["protocol"]
             for row, values in result["baselines"].items():
@@ -99,6 +99,12 @@ def section(page: str, name: str, table: Table) -> list[str]:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *([table.note, ""] if table.note else []), *commands]
     return [*lines, "", *(f"- {key}: {value}" for key, value in protocol.items())]
+
+
+def _row(label: str, metrics: list[dict[str, Any]], table: Table, line: Line) -> list[str]:
+    entries = {key: entry for each in metrics for key, entry in each.items()}
+    cells = (_cell(entries.get(f"test/{m}"), m, line.targets.get(m)) for m in table.metrics)
+    return [label, *cells, "; ".join(_interval(each) for each in metrics)]
 
 
 def _cell(entry: dict[str, Any] | None, metric: str, target: float | None) -> str:
