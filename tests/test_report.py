@@ -140,6 +140,7 @@ def shell(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
     [
         ("test/digit_score", 9.8524, 0.0071, "9.852 ± 0.007"),
         ("test/accuracy", 0.9852, 0.0007, "98.52 ± 0.07 %"),
+        ("test/coverage_90_online@1-12", 0.89399, 0.00031, "89.399 ± 0.031 %"),
         ("test/accuracy", 0.98518, 0.00142, "98.52 ± 0.14 %"),
         ("test/error", 0.57, 0.0354, "57.0 ± 3.5 %"),
         ("test/error", 0.01463, None, "1.46 %"),

@@ -27,8 +27,10 @@ class Cell:
 
 
 def is_fraction(key: str) -> bool:
-    """True when the metric is a share of examples, shown in percent (accuracy, error)."""
+    """True when the metric is a share of examples, shown in percent (accuracy, coverage, error)."""
     name = key.rpartition("/")[2].partition("@")[0]
+    if name.startswith("coverage"):
+        return True
     return name in ("error", "gan_train", "gan_test") or name.endswith(("accuracy", "error_rate"))
 
 
