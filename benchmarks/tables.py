@@ -8,6 +8,7 @@ docs/results/forecasting.md. The data sets are found, or fetched, as `python -m 
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +105,7 @@ def section(page: str, name: str, table: Table) -> list[str]:
 def _row(label: str, metrics: list[dict[str, Any]], table: Table, line: Line) -> list[str]:
     entries = {key: entry for each in metrics for key, entry in each.items()}
     cells = (_cell(entries.get(f"test/{m}"), m, line.targets.get(m)) for m in table.metrics)
-    return [label, *cells, "; ".join(_interval(each) for each in metrics)]
+    return [label, *cells, "; ".join(filter(None, map(_interval, metrics)))]
 
 
 def _cell(entry: dict[str, Any] | None, metric: str, target: float | None) -> str:
@@ -124,7 +125,8 @@ def _interval(metrics: dict[str, Any]) -> str:
         coverage, width = (named.get(f"test/{n}_90{kind}") for n in ("coverage", "width"))
         if coverage and width and coverage["mean"] is not None:
             ci = "" if coverage["ci95"] is None else f" ± {100 * coverage['ci95']:.1f}"
-            value = f"{100 * coverage['mean']:.1f}{ci} % / {width['mean']:.3g}"
+            digits = max(0, 2 - math.floor(math.log10(width["mean"])))
+            value = f"{100 * coverage['mean']:.1f}{ci} % / {width['mean']:,.{digits}f}"
             parts.append(f"{value} online" if kind else value)
     return ", ".join(parts)
 
