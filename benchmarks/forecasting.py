@@ -179,6 +179,10 @@ TABLES = {
     "taxi": _plain("taxi_demand", "Taxi rides in 30 zones of New York, per hour"),
     "load": _plain("energy_load", "Electricity load of a region (PJM), MW"),
     "air": _plain("air_beijing", "PM2.5 at nine stations of Beijing, ug/m3"),
-    "crime": _plain("safety_crime", "Crime reports in the cells of New York", ("mae@1", "rmse@1")),
+    "crime": Table(
+        "Crime reports in the cells of New York",
+        ("mae@1", "rmse@1"),
+        (Line("ridge, the default", {"default": _run("safety_crime")}),),
+    ),
     "water": _plain("water_flow", "Water flow in a pipeline, l/s"),
 }
