@@ -19,6 +19,7 @@ class Config(RunConfig):
     batch_size: int = 64
     learning_rate: float = 2e-3
     schedule: str = "cosine"
+    log_every: int = 50
     eval_every: int = 2_500
     discriminator_learning_rate: float | None = option(None, "above 0; null: learning_rate")
     conditional: bool = option(False, "give both networks the label")
