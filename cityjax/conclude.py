@@ -38,6 +38,7 @@ def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
     return result
 
 
+@memory_errors()
 def evaluate(run: Run) -> dict[str, Any]:
     """Score the selected state of every seed that has a checkpoint; nothing is written.
 

@@ -171,7 +171,6 @@ def selected_state(run: Run, seed: int) -> State:
     return _restore_last(run, seed)[0]
 
 
-@memory_errors()
 def judge(run: Run, seed: int) -> tuple[int, dict[str, float]]:
     """Score the selected state of a seed: its step, and the test metrics by name."""
     state = selected_state(run, seed)

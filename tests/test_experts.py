@@ -7,6 +7,7 @@ import pytest
 
 from cityjax.models.experts import (
     Experts,
+    Rates,
     season_factor,
     season_mean,
     seasonal_part,
@@ -18,7 +19,7 @@ from cityjax.models.experts import (
 def test_smoothing_and_damped_trends_in_numpy():
     x = np.random.default_rng(0).normal(size=(20, 2, 3)).cumsum(axis=0).astype(np.float32)
     rates = [jnp.array([value]) for value in (0.3, 0.5, 0.2, 0.8)]
-    found = smoothed(jnp.asarray(x), 4, *rates)
+    found = smoothed(jnp.asarray(x), 4, Rates(*rates))
     assert found.shape == (2, 20, 4, 2, 3)
     level, holt, slope = x[0], x[0], np.zeros_like(x[0])
     for step, now in enumerate(x):
@@ -64,7 +65,7 @@ def test_the_factor_by_hand():
 def test_smoothing_along_the_shared_trend_in_numpy():
     x = np.random.default_rng(0).gamma(4, 10, size=(20, 2, 3)).astype(np.float32)
     rates = [jnp.array([value]) for value in (0.3, 0.5, 0.2, 0.8)]
-    found = smoothed_along(jnp.asarray(x), 4, *rates)
+    found = smoothed_along(jnp.asarray(x), 4, Rates(*rates))
     assert found.shape == (1, 20, 4, 2, 3)
     total = x.sum(axis=-1, keepdims=True)
     whole, size, slope, level, growth = total[0], total[0], 0 * total[0], x[0], 0 * total[0]

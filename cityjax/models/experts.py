@@ -1,6 +1,6 @@
 """Experts weighted online by their past errors: smoothing, damped trends, seasons."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,15 @@ TRENDS = ((0.5, 0.2, 0.7), (0.5, 0.3, 0.9))  # of level and trend, and how the t
 GROWTH = 0.5  # of all sensors together, a step, at most
 PRIOR = 0.1  # season that says nothing, in a factor
 TINY = 1e-6
+
+
+class Rates(NamedTuple):
+    """Rates of smoothing: level [R] alone; a and b, of level and trend, and damping, [K] each."""
+
+    level: jax.Array
+    a: jax.Array
+    b: jax.Array
+    damping: jax.Array
 
 
 class Experts(nn.Module):
@@ -51,14 +60,11 @@ class Experts(nn.Module):
         began = jnp.maximum.accumulate(observed, axis=0)
         first = jnp.take_along_axis(x, jnp.argmax(began, axis=0)[None], axis=0)
         x = jnp.where(began, x, first)
-        rates = [self._rates("level", LEVELS)]
-        rates += [
-            self._rates(name, start)
-            for name, start in zip(("a", "b", "damping"), zip(*TRENDS, strict=True), strict=True)
-        ]
+        starts = (LEVELS, *zip(*TRENDS, strict=True))
+        rates = Rates(*(self._rates(n, s) for n, s in zip(Rates._fields, starts, strict=True)))
         steps, ahead = len(x), jnp.arange(1, self.horizon + 1)
         targets = jnp.arange(steps)[:, None] + ahead[None]  # [T, H]
-        plain = smoothed(x, self.horizon, *rates)  # [E, T, H, B, N]
+        plain = smoothed(x, self.horizon, rates)  # [E, T, H, B, N]
         added, multiplied = [plain], []
         if 1 < self.season < steps:
             cycle = seasonal_part(x, self.season, self._rates("cycle", (0.5,))[0])
@@ -69,14 +75,14 @@ class Experts(nn.Module):
             # The sensors' own seasons, and the one they share, which has less noise.
             common = jnp.broadcast_to(cycle.mean(axis=-1, keepdims=True), cycle.shape)
             for season in (cycle, common):
-                rest = smoothed(x - season[:steps], self.horizon, *rates)
+                rest = smoothed(x - season[:steps], self.horizon, rates)
                 added.append(rest + season[phase][None])
             rate = self._rates("factor", (0.3,))[0]
             here, later = season_factor(x, observed, self.season, self.horizon, rate)
             for smooth in (smoothed, smoothed_along):
-                multiplied.append(smooth(x / here, self.horizon, *rates) * later[None])
+                multiplied.append(smooth(x / here, self.horizon, rates) * later[None])
         else:
-            multiplied.append(smoothed_along(x, self.horizon, *rates))
+            multiplied.append(smoothed_along(x, self.horizon, rates))
         forecasts = jnp.concatenate(added + multiplied)
         # Factors are of amounts: where a value is below 0, they have no say.
         amounts = (x >= 0).all(axis=(0, 2))[None, None, :, None]
@@ -89,12 +95,12 @@ class Experts(nn.Module):
         fade = nn.sigmoid(self._scalar("fade", 2.0))
         weight = (known * fade ** (steps - 1 - at))[..., None, None] * observed[at]
         total, count = (weight[None] * miss).sum(axis=1), weight.sum(axis=0)[None]
-        mine = total / jnp.maximum(count, 1e-6)  # [E, H, B, N]
-        ours = total.sum(axis=-1, keepdims=True) / jnp.maximum(count.sum(-1, keepdims=True), 1e-6)
+        mine = total / jnp.maximum(count, TINY)  # [E, H, B, N]
+        ours = total.sum(axis=-1, keepdims=True) / jnp.maximum(count.sum(-1, keepdims=True), TINY)
         share = nn.sigmoid(self._scalar("share", 0.0))
         error = share * mine + (1 - share) * ours
         usual = (used * error).sum(axis=0) / used.sum(axis=0)
-        error = error / jnp.maximum(usual, 1e-6)[None]
+        error = error / jnp.maximum(usual, TINY)[None]
         shape = (len(forecasts), self.horizon)
         slope = nn.softplus(self.param("slope", nn.initializers.constant(5.0), shape[1:]))
         bias = self.param("bias", nn.initializers.zeros, shape)
@@ -117,14 +123,7 @@ class Experts(nn.Module):
         return nn.sigmoid(self.param(name, lambda key: jnp.log(rate / (1 - rate))))
 
 
-def smoothed(
-    x: jax.Array,
-    horizon: int,
-    level: jax.Array,
-    a: jax.Array,
-    b: jax.Array,
-    damping: jax.Array,
-) -> jax.Array:
+def smoothed(x: jax.Array, horizon: int, rates: Rates) -> jax.Array:
     """Return what smoothing and damped trends forecast from each step of x: [E, T, H, B, N].
 
     x: [T, B, N].
@@ -133,6 +132,7 @@ def smoothed(
     l_t = f + a (x_t - f) with f = l_t-1 + d g_t-1, g_t = d g_t-1 + b (l_t - f); the forecast h
     steps ahead is l_t + (d + ... + d^h) g_t.
     """
+    level, a, b, damping = rates
     none = jnp.zeros_like(level)
     damped = jnp.concatenate([none, damping])
     levels, slopes = _trends(x, jnp.concatenate([level, a]), jnp.concatenate([none, b]), damped)
@@ -140,33 +140,27 @@ def smoothed(
     return levels[:, :, None] + reach * slopes[:, :, None]
 
 
-def smoothed_along(
-    x: jax.Array,
-    horizon: int,
-    level: jax.Array,
-    a: jax.Array,
-    b: jax.Array,
-    damping: jax.Array,
-) -> jax.Array:
+def smoothed_along(x: jax.Array, horizon: int, rates: Rates) -> jax.Array:
     """Return what smoothing along the trends of all sensors forecasts: [E, T, H, B, N].
 
-    x: [T, B, N]. E: each trend a, b, damping d, with each rate r of `level`.
+    x: [T, B, N]. E: each trend a, b, damping d, with each rate r of level.
 
     q_t is the slope of the sum of all sensors, a damped trend as in `smoothed`, in units of the
     smoothed sum of |x|, and within GROWTH. l_t = f + r (x_t - f) with f = l_t-1 (1 + d q_t-1); the
     forecast h steps ahead is l_t (1 + (d + ... + d^h) q_t), and does not cross 0.
     """
+    level, a, b, damping = rates
     _, slope = _trends(x.sum(axis=-1, keepdims=True), a, b, damping)
     size, _ = _trends(jnp.abs(x).sum(axis=-1, keepdims=True), a, jnp.zeros_like(b), damping)
     growth = jnp.clip(slope / (size + TINY), -GROWTH, GROWTH)  # [K, T, B, 1]
-    rates = level[None, :, None, None]
+    each = level[None, :, None, None]
     grown = jnp.moveaxis(1 + damping[:, None, None, None] * growth, 1, 0)
     grown = jnp.concatenate([jnp.ones_like(grown[:1]), grown[:-1]])
 
     def step(before: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         value, factor = now
         guess = before * factor[:, None]
-        after = guess + rates * (value[None, None] - guess)
+        after = guess + each * (value[None, None] - guess)
         return after, after
 
     start = jnp.broadcast_to(x[0], (len(a), len(level), *x.shape[1:]))
