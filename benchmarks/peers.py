@@ -124,16 +124,17 @@ def theirs(name: str, shapes: dict[str, tuple[int, ...]]) -> Callable[[], float]
         return dense("head_Dense_0", h).transpose(1, 2)
 
     def stid() -> Any:
-        x = torch.cat([history[..., 0], observed[..., 0].float()], dim=1).transpose(1, 2)
+        age = observed.flip(1).int().argmax(dim=1) / STEPS  # of the last value, [B, N, 1]
+        x = dense("history", history[..., 0].transpose(1, 2)) + age @ held["age_kernel"]
         now = clock[:, STEPS - 1]
-        parts = [dense("history", x), held["sensor_identities"][None].expand(BATCH, -1, -1)]
+        parts = [x, held["sensor_identities"][None].expand(BATCH, -1, -1)]
         for i, period in enumerate(("day", "week")):
             rows = held[f"{period}_identities"][now[:, i]]
             parts.append(rows[:, None].expand(-1, SENSORS, -1))
         z = torch.cat(parts, dim=-1)
         for layer in (0, 2, 4):
             z = z + dense(f"Dense_{layer + 1}", torch.relu(dense(f"Dense_{layer}", z)))
-        return dense("head_Dense_0", z).transpose(1, 2)
+        return dense("head", z).transpose(1, 2)
 
     forward = {"tgcn": tgcn, "stid": stid}[name]
     optimizer = torch.optim.Adam(held.parameters(), LEARNING_RATE)

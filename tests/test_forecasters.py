@@ -56,7 +56,7 @@ MODULES = {
     "dlinear": lambda graph, q: linear.DLinear(HORIZON, window=3, quantiles=q),
     "stid": lambda graph, q: STID(HORIZON, STEPS_PER_DAY, 4, 2, quantiles=q),
     "stid_graph": lambda graph, q: STID(
-        HORIZON, STEPS_PER_DAY, 4, 1, 0.15, graph, 2, CALENDAR, quantiles=q
+        HORIZON, STEPS_PER_DAY, 4, 3, 0.15, graph, 2, CALENDAR, quantiles=q
     ),
     "stid_lags": lambda graph, q: STID(
         HORIZON, STEPS_PER_DAY, 4, 1, calendar=(), sensor_identity=False, quantiles=q
@@ -352,7 +352,14 @@ def test_stid_in_numpy():
     for b in range(BATCH):
         x = inputs["history"][b, ..., 0].T  # [N, T]
         flat = [inputs["history"][b, ..., 1:], inputs["known"][b, STEPS:], inputs["profile"][b]]
-        columns = [x, inputs["observed"][b].T]
+        columns = [x.copy()]
+        age = np.zeros((SENSORS, 1))
+        for n in range(SENSORS):
+            held = 0.0
+            for t in range(STEPS):
+                seen = inputs["observed"][b, t, n]
+                columns[0][n, t] = held = x[n, t] if seen else held
+                age[n] = 0 if seen else age[n] + 1 / STEPS
         columns += [array.transpose(1, 0, 2).reshape(SENSORS, -1) for array in flat]
         graphs = [*(np.asarray(support(jnp.eye(SENSORS))) for support in supports()), adaptive]
         columns += [mean_of_neighbours(graph, x, inputs["observed"][b].T) for graph in graphs]
@@ -363,9 +370,11 @@ def test_stid_in_numpy():
         ]
         when = np.broadcast_to(np.concatenate(rows), (SENSORS, 12))
         past = dense(params["history"], np.concatenate(columns, axis=1))
+        past = past + age @ params["age"]["kernel"]
         z = np.concatenate([past, params["sensor_identities"], when], axis=1)
-        z = z + dense(params["Dense_1"], relu(dense(params["Dense_0"], z)))
-        expected = dense(params["head"]["Dense_0"], z).T
+        for layer in (0, 2, 4):
+            z = z + dense(params[f"Dense_{layer + 1}"], relu(dense(params[f"Dense_{layer}"], z)))
+        expected = dense(params["head"], z).T
         np.testing.assert_allclose(found[b], expected, rtol=1e-4, atol=1e-4)
 
 

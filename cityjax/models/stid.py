@@ -7,16 +7,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cityjax.models.forecasting import (
-    Head,
     Inputs,
     Support,
     adaptive_support,
     by_sensor,
+    by_step,
     check_calendar,
     neighbours,
     values,
 )
 from cityjax.models.layers import Dropout
+from cityjax.models.ridge import filled
 
 
 class STID(nn.Module):
@@ -24,8 +25,12 @@ class STID(nn.Module):
 
     z = [history W + b, sensor, step, weekday], then `layers` residual layers
     z + W_2 drop(relu(W_1 z)), then a linear head (eq. 1 to 4). hidden_size is the width of each of
-    the parts of z. Beside the values the history has what is observed and past covariates, and what
-    is known of the horizon: covariates, and profiles of all steps.
+    the parts of z. A missing value of the history is the one before it; beside the values it has
+    how old the last one is, past covariates, and what is known of the horizon: covariates, and
+    profiles of all steps.
+
+    As z is read by products alone, W_1 z is taken as the sum over what z is made of: of L layers,
+    L (L - 1) / 2 products have the whole width on both sides, where one by one 2 L would.
 
     calendar: which identities of time z has, of the last step that is known: "day", the step of the
     day, unless a day is one step, as steps_per_day says; "week", the weekday; "year", its week; ()
@@ -57,35 +62,74 @@ class STID(nn.Module):
         batch, steps, sensors, _ = inputs["history"].shape
         target = jnp.swapaxes(values(inputs), 1, 2)  # [B, N, T]
         observed = jnp.swapaxes(inputs["observed"], 1, 2)
-        columns = [target, observed.astype(target.dtype)]
-        columns.append(by_sensor(inputs["history"][..., 1:]))
+        carried = jnp.swapaxes(filled(inputs["history"][..., 0], inputs["observed"]), 1, 2)
+        columns = [carried, by_sensor(inputs["history"][..., 1:])]
         columns.append(by_sensor(inputs["known"][:, steps:]))
         columns.append(by_sensor(inputs["profile"]))
         supports = list(self.supports)
         if self.adaptive_size:
             supports.append(adaptive_support(self, sensors, self.adaptive_size))
         columns += [neighbours(support, target, observed) for support in supports]
-        shape = (batch, sensors, self.hidden_size)
-        parts = [nn.Dense(self.hidden_size, name="history")(jnp.concatenate(columns, axis=-1))]
+        # Of gaps it is told how old the last value is, which matters most, and not more: a mark for
+        # each step would learn by heart what happened to follow the few gaps of training.
+        age = jnp.argmax(observed[..., ::-1], axis=-1, keepdims=True)
+        age = jnp.where(observed.any(axis=-1, keepdims=True), age, steps) / steps
+        zeros = nn.initializers.zeros
+        stale = nn.Dense(self.hidden_size, use_bias=False, kernel_init=zeros, name="age")(age)
+        # Biases that differ let the layers behind bend at different values from the start.
+        spread = nn.initializers.normal(0.5)
+        history = nn.Dense(self.hidden_size, bias_init=spread, name="history")
+        parts = [history(jnp.concatenate(columns, axis=-1)) + stale]
         if self.sensor_identity:
             noise = nn.initializers.xavier_uniform()
             table = self.param("sensor_identities", noise, (sensors, self.hidden_size))
             parts.append(table[None])
         check_calendar(self.calendar)
-        zeros = nn.initializers.zeros
         step, weekday, day = jnp.moveaxis(inputs["clock"][:, steps - 1], -1, 0)
         rows = {"day": (self.steps_per_day, step), "week": (7, weekday), "year": (53, day // 7)}
         for period, (size, row) in rows.items():
             if period in self.calendar and size > 1:
                 table = self.param(f"{period}_identities", zeros, (size, self.hidden_size))
                 parts.append(table[row][:, None])
-        z = jnp.concatenate([jnp.broadcast_to(part, shape) for part in parts], axis=-1)
-        width = z.shape[-1]
-        # As rows of all windows and sensors: the gradient of a kernel is then one matrix product,
-        # which it is not where a product has two batch axes.
-        z = z.reshape(-1, width)
-        for _ in range(self.layers):
-            x = nn.relu(nn.Dense(width)(z)).reshape(batch, sensors, width)
+
+        width = self.hidden_size * len(parts)
+        hidden: list[jax.Array] = []
+        written: list[tuple[jax.Array, jax.Array]] = []
+
+        def read(kernel: jax.Array, bias: jax.Array) -> jax.Array:
+            """Return z W + b, of the z that is written so far: [B N, F].
+
+            z is read by products alone, so each thing that was added to it is multiplied where it
+            is smallest: an identity before it is repeated, a layer's rows once, by W_2 W.
+            """
+            total = jnp.zeros((batch, sensors, kernel.shape[-1]))
+            for part, block in zip(parts, jnp.split(kernel, len(parts)), strict=True):
+                # As rows: the gradient of a kernel is then one matrix product.
+                product = part.reshape(-1, part.shape[-1]) @ block
+                total += product.reshape(*part.shape[:-1], -1)
+            total = total.reshape(batch * sensors, -1) + bias[None]
+            for x, (kernel_2, bias_2) in zip(hidden, written, strict=True):
+                total += x @ (kernel_2 @ kernel) + (bias_2 @ kernel)[None]
+            return total
+
+        for number in range(self.layers):
+            x = nn.relu(read(*Affine(width, name=f"Dense_{2 * number}")(width)))
+            x = x.reshape(batch, sensors, width)
             x = Dropout(self.dropout)(x, train=train, axis_name=axis_name)
-            z = z + nn.Dense(width)(x.reshape(-1, width))
-        return Head(self.horizon, self.quantiles, name="head")(z.reshape(batch, sensors, width))
+            hidden.append(x.reshape(-1, width))
+            written.append(Affine(width, name=f"Dense_{2 * number + 1}")(width))
+        outputs = self.horizon * max(1, self.quantiles)
+        y = read(*Affine(outputs, name="head")(width)).reshape(batch, sensors, outputs)
+        return by_step(y, self.horizon, self.quantiles)
+
+
+class Affine(nn.Module):
+    """The weights of a dense layer, for a product that is taken in parts."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, size: int) -> tuple[jax.Array, jax.Array]:
+        """Return the kernel [size, features] and the bias [features]."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (size, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
