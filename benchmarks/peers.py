@@ -52,7 +52,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 def ours(name: str) -> tuple[Callable[[], float], dict[str, tuple[int, ...]]]:
     """cityjax's step, as an experiment trains it, and the shapes of its parameters."""
-    from cityjax.allocator import keep_freed_memory
+    from cityjax.process import keep_freed_memory
 
     keep_freed_memory()  # as the command line does
     import jax

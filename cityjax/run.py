@@ -262,9 +262,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_text(request.module, request.shown, request.experiment))
             return 0
 
-        from cityjax.allocator import keep_freed_memory
+        from cityjax.data.files import cache_folder
+        from cityjax.process import keep_compiled_programs, keep_freed_memory
 
         keep_freed_memory()
+        keep_compiled_programs(cache_folder() / "compiled")
         _print_results(request, _run(request, signals))
         return 0
     except UserError as error:

@@ -18,7 +18,7 @@ ORDER = """
 names errors terminal | ops | metrics | losses | data | models | optimizers | learner | learners
 | parallel seeds | checkpoint | fit | report | tasks
 | config choices grammar registry overrides help forecasting
-| folder progress signals allocator train conclude run
+| folder progress signals process train conclude run
 """
 RANK = {name: place for place, name in enumerate(ORDER.replace("|", " ").split())}
 

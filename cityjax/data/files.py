@@ -105,7 +105,7 @@ def locate(file: DataFile) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of downloaded data: the platform's user cache, `cityjax`."""
+    """Return the folder of what can be had again: the platform's user cache, `cityjax`."""
     import pooch
 
     return Path(pooch.os_cache("cityjax"))

@@ -1,7 +1,9 @@
-"""The C allocator of a process that trains on a CPU."""
+"""What the command line sets for its process, and a library leaves to its user."""
 
 import ctypes
+import os
 import sys
+from pathlib import Path
 
 # glibc's names for mallopt's parameters (malloc.h).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -24,3 +26,22 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_TOP_PAD, 64 * 2**20)
+
+
+def keep_compiled_programs(folder: Path) -> None:
+    """Have JAX keep compiled programs in a folder, so that the next run finds them there.
+
+    A cache that is already set up (`JAX_COMPILATION_CACHE_DIR`) stays. Where the folder cannot be
+    written, every run compiles for itself.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
