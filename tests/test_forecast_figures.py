@@ -15,9 +15,9 @@ from cityjax.report import figures as drawing
 from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
 from cityjax.tasks import forecast_figures
-from cityjax.tasks.forecast_errors import covered, half_widths, measured, phases, points_of
+from cityjax.tasks.forecast_errors import calibrated, covered, measured, phases, points_of
 from cityjax.tasks.forecast_figures import duration, figures, places, shown_sensors, stretch
-from cityjax.tasks.intervals import bounds, conformity, interval_scores, online_factor
+from cityjax.tasks.intervals import bounds, conformity, interval_scores
 from cityjax.tasks.problem import make_problem, measure, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
@@ -234,27 +234,6 @@ def test_a_target_lies_between_the_bounds_where_its_score_is_within_the_half_wid
         assert 0 < inside[seen].mean() < 1
 
 
-def test_the_online_factor_follows_the_rule_lead_by_lead():
-    random = np.random.default_rng(3)
-    ratios = random.exponential(size=(40, 3, 2))
-    ratios[random.random(ratios.shape) < 0.2] = np.nan
-    origins = np.flatnonzero(random.random(60) < 0.8)[:40]
-    expected = np.ones((len(origins), 3))
-    ratios = ratios[: len(origins)]
-    for lead in range(3):
-        logarithm, known = 0.0, 0
-        for window, origin in enumerate(origins):
-            while origins[known] + lead + 1 <= origin:
-                seen = ratios[known, lead][np.isfinite(ratios[known, lead])]
-                if len(seen):
-                    logarithm += (
-                        0.3 / np.sqrt(lead + 1) * ((seen > expected[known, lead]).mean() - 0.1)
-                    )
-                known += 1
-            expected[window, lead] = np.exp(logarithm)
-    np.testing.assert_allclose(online_factor(ratios, origins, 0.9), expected, rtol=1e-12)
-
-
 # Any city
 
 
@@ -381,6 +360,6 @@ def test_a_floor_without_history_counts_for_nothing_in_the_coverage():
     problem = problem_of(city())
     outputs = outputs_of(problem)
     outputs[:5] = np.nan
-    found = covered(problem, outputs, half_widths(problem, outputs_of(problem, "validation")))
+    found = covered(problem, outputs, calibrated(problem, outputs_of(problem, "validation")))
     shares = found.share["split-conformal"]
     assert all(0 < share < 1 for share in shares) and shares == sorted(shares)

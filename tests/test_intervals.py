@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
+from cityjax.tasks import intervals
 from cityjax.tasks.intervals import (
+    EDGES,
+    HALF_LIFE,
+    RATE,
     conformal_quantile,
     conformity,
     half_width,
     interval_scores,
     online_factor,
+    recent_quantile,
 )
 
 
@@ -49,7 +54,7 @@ def test_where_nothing_drifts_both_cover_what_they_say(quantiles):
         levels = np.stack([-spread, point, spread], axis=-1)
         outputs[part] = levels if quantiles else point
         truth[part] = values, generator.random(values.shape) > 0.1
-    origins = {part: np.arange(len(values)) for part, (values, _) in truth.items()}
+    origins = {"validation": np.arange(600), "test": np.arange(603, 1503)}
     found = interval_scores(outputs, truth, origins)
     assert found["coverage_90"] == pytest.approx(0.9, abs=0.02)
     assert found["coverage_90_online"] == pytest.approx(0.9, abs=0.02)
@@ -64,22 +69,146 @@ def test_where_errors_grow_only_the_online_interval_keeps_its_word():
     noise["test"] = noise["test"] * np.linspace(1, 6, 400)[:, None, None]
     truth = {part: (values, np.ones(values.shape, bool)) for part, values in noise.items()}
     outputs = {part: np.zeros(values.shape) for part, values in noise.items()}
-    found = interval_scores(outputs, truth, {"test": np.arange(400)})
+    origins = {"validation": np.arange(400), "test": np.arange(402, 802)}
+    found = interval_scores(outputs, truth, origins)
     assert found["coverage_90"] < 0.7
     assert 0.87 < found["coverage_90_online"] < 0.93
     assert found["width_90_online"] > 2 * found["width_90"]
 
 
-def test_the_factor_moves_only_by_targets_that_are_known():
-    ratios = np.full((6, 3, 1), 0.5)
-    ratios[2] = 9  # one miss at every lead, of the forecasts made at origin 12
-    factor = online_factor(ratios, np.arange(10, 16), 0.9)
-    # The target of lead 1 is known at origin 13, of lead 3 at origin 15.
-    assert (np.diff(factor[:, 0]) > 0).tolist() == [False, False, True, False, False]
-    assert (np.diff(factor[:, 2]) > 0).tolist() == [False, False, False, False, True]
-    later = ratios.copy()
-    later[4:] = 9
-    np.testing.assert_array_equal(online_factor(later, np.arange(10, 16), 0.9)[:5], factor[:5])
+def in_ten(windows, horizon, *largest, rest=0.25):
+    """Ratios of ten sensors, the largest of them given, the others alike."""
+    ratios = np.full((windows, horizon, 10), rest)
+    ratios[..., : len(largest)] = largest
+    return ratios
+
+
+def rounded(value):
+    """As the online quantile has it: the next edge of the bins."""
+    return EDGES[np.searchsorted(EDGES, value)]
+
+
+def test_the_recent_quantile_by_hand():
+    # Always one sensor in ten misses on validation: none together, so nothing widens.
+    ratios = {"validation": in_ten(3, 1, 1.2), "test": in_ten(12, 1, 3.0, 3.0)}
+    origins = {"validation": np.arange(3), "test": np.arange(3, 15)}
+    found = recent_quantile(ratios, origins, 0.9)[:, 0]
+    # At origin 3 nine scores in ten are within 0.25. Of old and new together nine in ten are within
+    # 1.2, all of the old and eight in ten of the new, until the new count more than the old.
+    fade = 0.5 ** (1 / HALF_LIFE[0])
+    old = (fade**2 + fade + 1) * fade ** np.arange(12)
+    new = np.array([sum(fade**age for age in range(count)) for count in range(12)])
+    assert found[0] == rounded(0.25) and 0 < (new > old).sum() < 11
+    np.testing.assert_array_equal(found[1:], rounded(np.where(new > old, 3, 1.2))[1:])
+
+
+def test_long_leads_learn_of_a_drift_from_short_ones():
+    ratios = {"validation": in_ten(40, 12, 2.0), "test": 3 * in_ten(12, 12, 2.0)}
+    origins = {"validation": np.arange(40), "test": np.arange(51, 63)}
+    found = recent_quantile(ratios, origins, 0.9)
+    np.testing.assert_array_equal(found[0], rounded(0.25))
+    assert found[-1, 11] == rounded(0.75)  # though no target 12 steps ahead was known yet
+
+
+def test_sensors_that_err_together_are_worth_fewer_errors():
+    generator = np.random.default_rng(5)
+    apart = {part: generator.exponential(size=(60, 6, 20)) / 2.3 for part in ("validation", "test")}
+    alike = {part: np.repeat(values[..., :1], 20, axis=2) for part, values in apart.items()}
+    origins = {"validation": np.arange(60), "test": np.arange(65, 125)}
+    wide, narrow = (recent_quantile(ratios, origins, 0.9).mean() for ratios in (alike, apart))
+    assert narrow == pytest.approx(1, abs=0.1) and wide > narrow + 0.05
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_online_factor_follows_the_rule_lead_by_lead(shared):
+    random = np.random.default_rng(3)
+    steps = np.flatnonzero(random.random(90) < 0.8)
+    origins = {"validation": steps[:30], "test": steps[26 if shared else 34 :]}
+    ratios = {part: random.exponential(size=(len(of), 3, 2)) for part, of in origins.items()}
+    for part in ratios:
+        ratios[part][random.random(ratios[part].shape) < 0.2] = np.nan
+    if shared:  # the origins of both parts have their targets in one of them
+        own = steps[26:30, None] + np.arange(1, 4) < steps[30]
+        ratios["validation"][26:][~own] = np.nan
+        ratios["test"][:4][own] = np.nan
+    miss = [
+        (row[np.isfinite(row)] > 1).mean()
+        for row in ratios["validation"].reshape(-1, 2)
+        if np.isfinite(row).any()
+    ]
+    together = min(1, np.mean((np.array(miss) - 0.1) ** 2) / 0.09)
+    half_life = HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together
+    every = [
+        (origin, lead + 1, values[np.isfinite(values)])
+        for part, of in origins.items()
+        for origin, rows in zip(of, ratios[part], strict=True)
+        for lead, values in enumerate(rows)
+        if np.isfinite(values).any()
+    ]
+    expected = np.ones((len(origins["test"]), 3))
+    for lead in (1, 2, 3):
+        for window, now in enumerate(origins["test"]):
+            known = [
+                (score, 0.5 ** ((now - origin - ahead) / half_life) / len(scores))
+                for origin, ahead, scores in every
+                if (ahead == lead and origin + lead <= now)
+                or (ahead < lead and origin + ahead == now)
+                for score in scores
+            ]
+            known.sort()
+            weights = np.array([weight for _, weight in known])
+            place = np.searchsorted(np.cumsum(weights), 0.9 * weights.sum() * (1 - 1e-9))
+            wider = 1 + min((1.6448536**2 + 1) / 4 * 2 * lead * together / weights.sum(), 1)
+            logarithm = 0.0
+            for before, origin in enumerate(origins["test"]):
+                row = ratios["test"][before, lead - 1]
+                row = row[np.isfinite(row)]
+                if origin + lead <= now and len(row):
+                    share = (row > expected[before, lead - 1]).mean()
+                    logarithm += RATE / np.sqrt(lead) * (share - 0.1)
+            expected[window, lead - 1] = rounded(known[place][0]) * wider * np.exp(logarithm)
+    np.testing.assert_allclose(online_factor(ratios, origins, 0.9), expected, rtol=1e-6)
+
+
+def test_no_factor_knows_of_a_target_after_its_origin():
+    generator = np.random.default_rng(4)
+    origins = {"validation": np.arange(20), "test": np.delete(np.arange(24, 60), [3, 4, 20])}
+    ratios = {part: generator.exponential(size=(len(of), 5, 3)) for part, of in origins.items()}
+    factor = online_factor(ratios, origins, 0.9)
+    for now in (24, 30, 47):
+        later = {part: values.copy() for part, values in ratios.items()}
+        ahead = origins["test"][:, None] + np.arange(1, 6) > now
+        later["test"][ahead] = 50 * generator.random((ahead.sum(), 3))
+        changed = (online_factor(later, origins, 0.9) != factor).any(axis=1)
+        assert not changed[origins["test"] <= now].any() and changed[-1]
+
+
+def drifting(generator, windows, horizon, sensors, growth):
+    """Ratios that grow with the time of the target, `growth` fold over the first steps of test."""
+    before = 40
+    origins = {"validation": np.arange(before)}
+    origins["test"] = np.arange(windows) + before + horizon - 1
+    scores = {}
+    for part, of in origins.items():
+        passed = of[:, None] + np.arange(1, horizon + 1) - origins["test"][0]
+        size = growth ** np.clip(passed / 5, 0, 1)
+        noise = generator.normal(size=(*size.shape, sensors))
+        scores[part] = np.abs(noise) * size[..., None]
+    half = half_width(scores["validation"], 0.9)
+    return {part: values / half for part, values in scores.items()}, origins
+
+
+def test_where_errors_grow_while_forecasts_are_under_way_tracking_alone_is_too_late(monkeypatch):
+    ratios, origins = drifting(np.random.default_rng(6), 60, 14, 50, growth=2.5)
+
+    def coverage():
+        return (ratios["test"] <= online_factor(ratios, origins, 0.9)[..., None]).mean()
+
+    assert (ratios["test"] <= 1).mean() < 0.65
+    assert 0.86 < coverage() < 0.94
+    monkeypatch.setattr(intervals, "RATE", 0.3)
+    monkeypatch.setattr(intervals, "recent_quantile", lambda *given: np.ones((60, 14)))
+    assert coverage() < 0.8
 
 
 def test_a_lead_that_validation_never_reached_is_as_wide_as_the_one_before():

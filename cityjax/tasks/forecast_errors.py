@@ -134,11 +134,18 @@ def _scores(problem: Problem, outputs: np.ndarray, split: str) -> np.ndarray:
     return scores
 
 
-def half_widths(problem: Problem, outputs: np.ndarray) -> dict[float, np.ndarray]:
-    """Return the half-widths [H, N] of every level, from the forecasts of validation."""
+class Calibration(NamedTuple):
+    """What validation gives intervals: its scores [W, H, N], half-widths [H, N] of every level."""
+
+    scores: np.ndarray
+    half: Mapping[float, np.ndarray]
+
+
+def calibrated(problem: Problem, outputs: np.ndarray) -> Calibration:
+    """Return what the forecasts of validation give the intervals of test."""
     scores = _scores(problem, outputs, "validation")
-    scores.sort(axis=0)  # any order will do, and what is sorted is soon sorted again
-    return {level: half_width(scores, level) for level in LEVELS}
+    ordered = np.sort(scores, axis=0)  # any order will do, and sorted they are soon sorted again
+    return Calibration(scores, {level: half_width(ordered, level) for level in LEVELS})
 
 
 class Coverage(NamedTuple):
@@ -153,26 +160,28 @@ class Coverage(NamedTuple):
     sensors: np.ndarray
 
 
-def covered(problem: Problem, outputs: np.ndarray, half: Mapping[float, np.ndarray]) -> Coverage:
-    """Return what the intervals of every level, of half-widths [H, N], cover of test."""
+def covered(
+    problem: Problem, outputs: np.ndarray, calibration: Calibration, *, online: bool = True
+) -> Coverage:
+    """Return what the intervals of every level cover of test; online: the adaptive ones too."""
+    before, half = calibration
     scores = _scores(problem, outputs, "test")
     seen = np.isfinite(scores)
     sides = seen if outputs.ndim == 3 else seen * (outputs[..., -1] - outputs[..., 0]) / 2
-    found = Coverage({"split-conformal": [], "online": []}, {"split-conformal": [], "online": []},
-                     np.empty((2, len(half))))  # fmt: skip
+    found = Coverage({}, {}, np.empty((2, len(half))))
     total, each = seen.sum(), seen.sum(axis=(0, 1))
     for place, (level, by) in enumerate(half.items()):
         ratios = scores / by
-        factor = online_factor(ratios, problem.origins["test"], level)
-        inside = (ratios <= 1).sum(axis=(0, 1))
-        adapted = (ratios <= factor[..., None]).sum()
+        factors = {"split-conformal": np.ones(ratios.shape[:2])}
+        if online:
+            both = {"validation": before / by, "test": ratios}
+            factors["online"] = online_factor(both, problem.origins, level)
         # The sum over sensors of a window's widths at a lead: [W, H].
         width = np.einsum("whn,hn->wh", sides, 2 * by / error_scale(problem))
-        for kind, count, widths in (
-            ("split-conformal", inside.sum(), width),
-            ("online", adapted, factor * width),
-        ):
-            found.share[kind].append(float(count / total))
-            found.width[kind].append(float(widths.sum() / total))
+        for kind, factor in factors.items():
+            count = (ratios <= factor[..., None]).sum()
+            found.share.setdefault(kind, []).append(float(count / total))
+            found.width.setdefault(kind, []).append(float((factor * width).sum() / total))
+        inside = (ratios <= 1).sum(axis=(0, 1))
         found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
     return found

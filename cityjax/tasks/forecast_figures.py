@@ -19,10 +19,11 @@ from cityjax.tasks.forecast_errors import (
     HOUR,
     LEVELS,
     WEEK,
+    Calibration,
     Errors,
+    calibrated,
     covered,
     floor_of,
-    half_widths,
     measure_of,
     measured,
     phases,
@@ -59,15 +60,15 @@ def figures(
     ranked = ranked[np.isfinite(errors[MODEL].sensor[ranked])]
     if not len(ranked):
         return {"forecast": message("No forecast of the test part is a number")}
-    half = None
+    before = None
     if "validation" in parts:
-        half = half_widths(problem, _predict(problem, learner, parts, state, "validation"))
+        before = calibrated(problem, _predict(problem, learner, parts, state, "validation"))
     shown = shown_sensors(ranked)
-    drawn = _forecasts(problem, outputs, errors, shown, half) | _error_figures(problem, errors)
+    drawn = _forecasts(problem, outputs, errors, shown, before) | _error_figures(problem, errors)
     if len(problem.series.sensors) > 1:
         drawn["map_of_errors"] = _map(problem, errors, shown)
-    if half is not None:
-        drawn["reliability"] = _reliability(problem, outputs, half, errors)
+    if before is not None:
+        drawn["reliability"] = _reliability(problem, outputs, before, errors)
     return drawn
 
 
@@ -133,7 +134,7 @@ def _forecasts(
     outputs: np.ndarray,
     errors: Mapping[str, Errors],
     shown: Mapping[str, int],
-    half: Mapping[float, np.ndarray] | None,
+    before: Calibration | None,
 ) -> dict[str, Figure]:
     """Draw the lines of some sensors at the first and at the last lead, over the same steps."""
     series, origins = problem.series, problem.origins["test"]
@@ -153,8 +154,8 @@ def _forecasts(
         floor = _best_floor(errors, lead - 1)
         beside = floor_of(problem, "test", floor, windows, slice(lead - 1, lead))[:, 0]
         lines = [points_of(problem, made), beside]
-        if half is not None:
-            lines += bounds(made, half[NOMINAL][lead - 1])
+        if before is not None:
+            lines += bounds(made, before.half[NOMINAL][lead - 1])
         lines = [np.where(known, line, np.nan) for line in lines]
         panels = []
         for rank, sensor in shown.items():
@@ -278,16 +279,16 @@ def places(problem: Problem) -> Places:
 def _reliability(
     problem: Problem,
     outputs: np.ndarray,
-    half: Mapping[float, np.ndarray],
+    before: Calibration,
     errors: Mapping[str, Errors],
 ) -> Figure:
     floor = _best_floor(errors)
-    before, beside = (
+    earlier, beside = (
         floor_of(problem, split, floor, np.arange(len(problem.origins[split])))
         for split in ("validation", "test")
     )
-    own = covered(problem, outputs, half)
-    other = covered(problem, beside, half_widths(problem, before))
+    own = covered(problem, outputs, before)
+    other = covered(problem, beside, calibrated(problem, earlier), online=False)
     label, kind = f"{floor}, split-conformal", "split-conformal"
     return forecasts.reliability(
         LEVELS,

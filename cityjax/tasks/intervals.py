@@ -1,16 +1,21 @@
 """Intervals around forecasts from their own past errors: split-conformal, and one that adapts.
 
-Neither asks anything of the forecaster, of the errors only that tomorrow's are like yesterday's;
-where they drift, the online interval widens and narrows by what has been seen since.
+Neither asks anything of the forecaster. The first asks of the errors that tomorrow's are like
+validation's; where they drift, the online interval widens and narrows by what has been seen since.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 NOMINAL = 0.9
-RATE = 0.3  # at which the online interval moves, one step ahead
+RATE = 0.1  # at which the online interval follows its own misses, one step ahead
+# Steps after which a score counts half of a new one: of sensors that err independently, of one.
+HALF_LIFE = (10, 60)
+EDGES = np.exp(np.arange(-60, 61) / 20)  # of the bins that online scores are counted in
+UNSEEN = len(EDGES) + 1  # the bin of a score that is NaN
 FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors are pooled
 
 
@@ -28,7 +33,7 @@ def interval_scores(
     """
     scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
     half = half_width(scores["validation"], nominal)
-    factor = online_factor(scores["test"] / half, origins["test"], nominal)
+    factor = online_factor({part: by / half for part, by in scores.items()}, origins, nominal)
     span = np.broadcast_to(_span(outputs["test"]), scores["test"].shape)
     seen = np.isfinite(scores["test"])
 
@@ -107,29 +112,107 @@ def conformal_quantile(scores: np.ndarray, nominal: float) -> np.ndarray:
     return np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0]
 
 
-def online_factor(ratios: np.ndarray, origins: np.ndarray, nominal: float) -> np.ndarray:
-    """Return by how much the half-widths are multiplied at each origin and lead: [W, H].
+def online_factor(
+    ratios: Mapping[str, np.ndarray], origins: Mapping[str, np.ndarray], nominal: float
+) -> np.ndarray:
+    """Return by how much the half-widths are multiplied at each origin of test and lead: [W, H].
 
-    ratios: scores in half-widths [W, H, N], of origins [W] in time order. After the targets of an
-    origin at a lead are known, h steps later, the logarithm of the factor moves by
-    RATE / sqrt(h) (share missed - (1 - nominal)): quantile tracking (Gibbs and Candes 2021;
-    Angelopoulos et al. 2023) on a scale that keeps widths positive, slower where more forecasts are
-    under way before the first of them is judged.
+    ratios: scores in half-widths [W, H, N] of "validation" and "test"; origins: [W] in time order.
+    The factor is the quantile of recent scores, times one whose logarithm moves by
+    RATE / sqrt(h) (share missed - (1 - nominal)) once the targets of an origin are known, h steps
+    later: quantile tracking (Gibbs and Candes 2021) around a forecast of the scores (Angelopoulos
+    et al. 2023), slower where more is under way before the first of it is judged.
     """
-    windows, horizon, _ = ratios.shape
+    test = ratios["test"]
+    windows, horizon, _ = test.shape
     leads = np.arange(horizon)
-    rate = RATE / np.sqrt(leads + 1)
+    factor = recent_quantile(ratios, origins, nominal)
     # Of how many origins the target at a lead is not later than this origin: [W, H].
-    known = np.searchsorted(origins, np.asarray(origins)[:, None] - leads - 1, side="right")
+    known = np.searchsorted(origins["test"], origins["test"][:, None] - leads - 1, side="right")
+    seen = np.isfinite(test).sum(axis=2)
+    rate = np.where(seen > 0, RATE / np.sqrt(leads + 1), 0)
     logarithm = np.zeros((windows + 1, horizon))  # after as many origins as the row's number
-    factor = np.ones((windows, horizon))
     for window in range(windows):
-        factor[window] = np.exp(logarithm[known[window], leads])
-        seen = np.isfinite(ratios[window]).sum(axis=1)
-        missed = (ratios[window] > factor[window, :, None]).sum(axis=1) / np.maximum(seen, 1)
-        step = np.where(seen > 0, rate * (missed - (1 - nominal)), 0.0)
-        logarithm[window + 1] = logarithm[window] + step
+        factor[window] *= np.exp(logarithm[known[window], leads])
+        missed = (test[window] > factor[window, :, None]).sum(axis=1)
+        share = missed / np.maximum(seen[window], 1)
+        logarithm[window + 1] = logarithm[window] + rate[window] * (share - (1 - nominal))
     return factor
+
+
+def recent_quantile(
+    ratios: Mapping[str, np.ndarray], origins: Mapping[str, np.ndarray], nominal: float
+) -> np.ndarray:
+    """Return the quantile of the scores that are known at each origin of test, by lead: [W, H].
+
+    Pooled over sensors, and the older the less a score counts. A forecast still under way counts
+    with the score of its furthest target that is known: drift shows in short leads first. Widened
+    as Student's t is of the n independent errors they are worth, by 1 + (z^2 + 1) / (4 n), the
+    first term of its series (Fisher 1925), at most twofold.
+    """
+    bins, first = _bins(ratios, origins)
+    horizon = bins.shape[1]
+    leads = np.arange(1, horizon + 1)
+    # One step of many sensors that err independently says as much as many steps of one.
+    together = _together(ratios["validation"], nominal)
+    half_life = HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together
+    # Errors h steps ahead are alike for about 2 h steps.
+    excess = (ndtri((1 + nominal) / 2) ** 2 + 1) / 4 * 2 * leads * together
+    rows = origins["test"] - first
+    found = np.ones((len(rows), horizon))
+    past = np.zeros((horizon, UNSEEN))
+    window = 0
+    # What is older than ten half-lives counts for nothing.
+    for row in range(max(horizon, rows[0] - 10 * HALF_LIFE[1]), len(bins)):
+        counts = _counts(bins[row - leads, leads - 1])  # of the targets of this step: [H, bins]
+        past = past * 0.5 ** (1 / half_life) + counts
+        if row < rows[window]:
+            continue
+        under_way = np.cumsum(counts, axis=0) - counts  # of the shorter leads
+        below = np.cumsum(past + under_way, axis=1)
+        total = below[:, -1]
+        place = (below < nominal * total[:, None] * (1 - 1e-9)).sum(axis=1)
+        quantile = np.where(total > 0, EDGES[np.minimum(place, len(EDGES) - 1)], 1)
+        found[window] = quantile * (1 + np.minimum(excess / np.maximum(total, 1e-9), 1))
+        window += 1
+    return found
+
+
+def _bins(
+    ratios: Mapping[str, np.ndarray], origins: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, int]:
+    """Return the bin of each score, by origin [T, H, N], every step a row, and the step of row 0.
+
+    As many rows as there are leads come before the first origin.
+    """
+    shape = ratios["test"].shape[1:]
+    first = min(origins[part][0] for part in ratios) - shape[0]
+    bins = np.full((origins["test"][-1] - first + 1, *shape), UNSEEN, np.uint8)
+    for part, values in ratios.items():
+        rows = origins[part] - first
+        # Parts may share an origin, of whose targets each has its own.
+        bins[rows] = np.where(np.isfinite(values), np.searchsorted(EDGES, values), bins[rows])
+    return bins, first
+
+
+def _counts(bins: np.ndarray) -> np.ndarray:
+    """Count scores [H, N] by bin, as shares of those there are at a lead: [H, bins]."""
+    seen = bins < UNSEEN
+    place = np.arange(len(bins))[:, None] * UNSEEN + bins
+    counts = np.bincount(place[seen], minlength=len(bins) * UNSEEN).reshape(len(bins), UNSEEN)
+    return counts / np.maximum(seen.sum(axis=1, keepdims=True), 1)
+
+
+def _together(ratios: np.ndarray, nominal: float) -> float:
+    """Return how much sensors [W, H, N] miss together: 1 where all or none do, else towards 1 / N.
+
+    The variance over windows of the share that is missed, in units of that of one sensor.
+    """
+    seen = np.isfinite(ratios).sum(axis=2)
+    share = ((ratios > 1).sum(axis=2) / np.maximum(seen, 1))[seen > 0]
+    if not len(share):
+        return 1.0
+    return min(1.0, float(np.mean((share - (1 - nominal)) ** 2) / (nominal * (1 - nominal))))
 
 
 def _mean(values: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:

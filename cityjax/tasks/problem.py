@@ -212,8 +212,8 @@ def describe(problem: Problem) -> dict[str, str]:
         + (", history inside the part" if protocol.inside else ""),
         "mask": "missing values count in no loss and no metric",
         "metrics": "of z-scores by train" if protocol.standardised else f"in {series.unit}",
-        "intervals": "90 %, split-conformal on validation by sensor and lead; online: their "
-        "width follows the errors on test that are known at each origin",
+        "intervals": "90 %, split-conformal on validation by sensor and lead; online: widened "
+        "to cover the recent errors that are known at each origin, pooled over sensors",
     }
     if protocol.drop_last:
         words["drop_last"] = f"test windows beyond a multiple of {protocol.drop_last} are left out"
