@@ -17,6 +17,8 @@ class Config(ForecastConfig):
     model: str = "stid"
     inputs: tuple[str, ...] = ("day", "week", "typical_day")
     scale: tuple[str, ...] = ("standard", "last")
+    optimizer: str = "adamw"
+    weight_decay: float = 0.3  # five days to learn from
     steps: int = 600
     eval_every: int = 100
 
