@@ -28,17 +28,17 @@ def _plain(experiment: str, title: str, metrics: tuple[str, ...] = HOURS, note: 
     )
 
 
+REFIT = ("model.folds=10", "refit=true")
+
+
 def _horizons(
-    experiment: str, horizons: tuple[int, ...], penalties: tuple[float, ...] = ()
+    experiment: str, horizons: tuple[int, ...], *given: str, name: str = "{}"
 ) -> dict[str, tuple[str, ...]]:
-    """Return runs of one experiment at several horizons as published; with penalties, refitted."""
-    runs = {}
-    for place, horizon in enumerate(horizons):
-        given = _run(experiment, "protocol=published", f"horizon={horizon}")
-        if penalties:
-            given = (*given, f"model.penalties=[{penalties[place]:g}]", "refit=true")
-        runs[f"refit_{horizon}" if penalties else str(horizon)] = given
-    return runs
+    """Return runs of one experiment at several horizons as published, with more arguments."""
+    return {
+        name.format(horizon): _run(experiment, "protocol=published", f"horizon={horizon}", *given)
+        for horizon in horizons
+    }
 
 
 ETT, ILI = (96, 192, 336, 720), (24, 36, 48, 60)
@@ -101,26 +101,28 @@ TABLES = {
             ),
             Line(
                 "the same, refit on train and validation",
-                _horizons("energy_ett", ETT, (0.1, 0.3, 1, 1)),
+                _horizons("energy_ett", ETT, *REFIT, name="refit_{}"),
                 _targets(MSE[ETT], 0.363, 0.396, 0.418, 0.419),
             ),
         ),
         "Regressed are differences from the last value, the form that published linear models have;"
         " validation alone would keep the level too (test: 0.367 / 0.403 / 0.436 / 0.480), and this"
-        " was known when the form was fixed. The one"
-        " penalty of a refit is validation's choice of 0.1, 0.3 and 1 (or 0.3, 1 and 3).",
+        " was known when the form was fixed. In a refit ten blocks in time of train and validation"
+        " choose the penalties.",
     ),
     "ili": Table(
         "ILI: mean squared z-score",
         MSE[ILI],
         (
             Line(
-                "ridge, instance normalisation",
+                "ridge, logarithms, instance normalisation",
                 _horizons("health_ili", ILI),
                 _targets(MSE[ILI], 1.32, 1.37, 1.37, 1.54),
             ),
         ),
-        "Validation is nearly uninformative here: its error is a sixth of the test part's.",
+        "Validation is nearly uninformative here: blocks in time of train choose the penalties, and"
+        " logarithms were chosen by forecasting each of the seven seasons before test from those"
+        " before it (MSE without, at 24 weeks: 0.41, with: 0.29).",
     ),
     "flu_regions": Table(
         "Influenza in 10 regions of the USA: patients",
@@ -133,7 +135,7 @@ TABLES = {
             ),
             Line(
                 "the same, refit on train and validation",
-                {"refit": _run("health_flu", "protocol=published", "refit=true")},
+                {"refit": _run("health_flu", "protocol=published", *REFIT)},
                 _targets(FLU, 440, 560, 680, 830, 800),
             ),
         ),
@@ -144,11 +146,7 @@ TABLES = {
         (
             Line(
                 "ridge, calendar and past years, refit on train and validation",
-                {
-                    "refit": _run(
-                        "health_flu", "data=flu_states", "protocol=published", "refit=true"
-                    )
-                },
+                {"refit": _run("health_flu", "data=flu_states", "protocol=published", *REFIT)},
                 _targets(FLU, 129, 155, 182, 220, 236),
             ),
         ),

@@ -44,7 +44,8 @@ MODELS = MappingProxyType(
         "ridge": Choice(
             forecasters.ridge,
             {
-                "penalties": "candidates, shares of the number of rows; validation chooses",
+                "penalties": "candidates, shares of the number of rows",
+                "folds": "blocks in time, 4 or more, to choose among them; 0: validation does",
                 **_PER_SENSOR,
                 "hops": "steps along the graph to neighbours whose values are read, 0 for none",
                 "neighbour_lags": "how many of their last values",

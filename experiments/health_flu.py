@@ -2,7 +2,8 @@
 
 Run: python -m cityjax.run experiment=health_flu
 Expect: a test RMSE of 445 / 733 patients 2 / 10 weeks ahead (a year ago: 876), in seconds.
-`data=flu_states` has the states, `refit=true` trains on validation too.
+`data=flu_states` has the states; `refit=true model.folds=10` trains on validation too, blocks of
+both choosing the penalties (published split: 440 / 703).
 """
 
 from dataclasses import dataclass

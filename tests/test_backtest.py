@@ -149,7 +149,7 @@ def ridge_fit(problem):
         batch = windows.window_batch(
             past.data, jnp.asarray(new), past.rows["train"], history=HISTORY, horizon=HORIZON
         )
-        batch = {**batch, "validation": np.zeros(len(new), bool)}
+        batch = {**batch, "block": np.zeros(len(new), np.int32)}
         state = learner.init(jax.random.key(0), batch) if state is None else state
         return step(state, batch)[0], seen + len(new)
 

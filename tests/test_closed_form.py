@@ -28,22 +28,22 @@ def rows():
     return x, y, generator.random(y.shape) > 0.3
 
 
-def batches(x, y, mask, size=60):
+def batches(x, y, mask, size=60, folds=0):
+    blocks = np.arange(ROWS) * folds // ROWS if folds else np.arange(ROWS) >= TRAIN
     for start in range(0, ROWS, size):
         part = slice(start, start + size)
-        late = np.arange(start, start + size) >= TRAIN
         yield {
             "inputs": {"x": x[part]},
             "targets": y[part],
             "mask": mask[part],
-            "validation": late,
+            "block": blocks[part].astype(np.int32),
         }
 
 
-def trained(learner, x, y, mask):
+def trained(learner, x, y, mask, folds=0):
     state = None
     step = jax.jit(learner.step)
-    for batch in batches(x, y, mask):
+    for batch in batches(x, y, mask, folds=folds):
         state = learner.init(jax.random.key(0), batch) if state is None else state
         state, _ = step(state, batch)
     return state
@@ -105,6 +105,36 @@ def test_weights_equal_a_direct_solution(rows, per_sensor, complete, refit):
     outputs = learner.predict(state, {"x": x[:2]})
     wide = np.broadcast_to(wanted, (SENSORS, FEATURES, LEADS))
     np.testing.assert_allclose(outputs, np.einsum("bnf,nfh->bhn", x[:2], wide), atol=5e-4)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, complete):
+    x, y, mask = rows
+    mask = np.ones_like(mask) if complete else mask
+    learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, complete=complete, folds=5)
+    found = trained(learner, x, np.where(mask, y, np.nan), mask, folds=5).params["weights"]
+    block = np.arange(ROWS) // 48  # a batch of 60 is of two blocks
+
+    def picked(lead, chosen):
+        held = [(x[chosen, n][mask[chosen, lead, n]], y[chosen, lead, n][mask[chosen, lead, n]])
+                for n in range(SENSORS)]  # fmt: skip
+        return (np.concatenate(column).astype(np.float64) for column in zip(*held, strict=True))
+
+    for lead in range(LEADS):
+        losses = np.zeros(len(PENALTIES))
+        for left in range(5):
+            inputs, targets = picked(lead, block == left)
+            fitted = tuple(picked(lead, np.abs(block - left) > 1))
+            for place, penalty in enumerate(PENALTIES):
+                losses[place] += np.sum((inputs @ solution(*fitted, penalty) - targets) ** 2)
+        best = PENALTIES[int(np.argmin(losses))]
+        wanted = solution(*picked(lead, block >= 0), best)
+        np.testing.assert_allclose(found[0, :, lead], wanted, atol=5e-5)
+
+
+def test_folds_leave_something_to_fit():
+    with pytest.raises(ValueError, match="folds=3: 0, or at least 4"):
+        closed_form(PLAIN, steps=1, penalties=PENALTIES, folds=3)
 
 
 @pytest.mark.parametrize("complete", [True, False])

@@ -245,6 +245,18 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        (["model=ridge", "model.folds=3"], ["model.folds=3", "at least 4"]),
+        (
+            [
+                "model=ridge",
+                "model.folds=9",
+                "data=YEARS",
+                "inputs=[]",
+                "history=160",
+                "horizon=38",
+            ],
+            ["model.folds=9", "as long as horizon=38", "windows"],
+        ),
         (["data=los_lop"], ["los_lop", "did you mean los_loop?"]),
         (["data=./nowhere"], ["nowhere", "no such file or folder"]),
         (["protocol=published"], ["protocol=published", "none"]),
@@ -366,3 +378,20 @@ def test_train_begins_where_its_profiles_do():
 def first(series, stop):
     """The first steps of a series."""
     return series._replace(values=series.values[:stop], time=series.time[:stop])
+
+
+def test_folds_read_validation_only_in_a_refit_and_never_test(tmp_path, no_figures):
+    series = city("energy", sensors=2, steps=504, seed=2).series._replace(known={})
+    rows = problem_of(series).rows
+    given = [*arguments("synthetic_city", "ridge"), "model.folds=5", "history=12", "horizon=6"]
+    for refit, start in ((False, rows["validation"][0]), (True, rows["test"][0])):
+        found = []
+        for name, one in {"whole": series, "disturbed": disturbed(series, start)}.items():
+            write_series(one, tmp_path / f"{name}{refit}")
+            folder = tmp_path / "run" / f"{name}{refit}"
+            data = f"data={tmp_path / f'{name}{refit}'}"
+            result = run([*given, data, f"refit={refit}", f"workdir={folder}"]).result
+            assert "on 5 blocks" in result["protocol"]["penalties"]
+            found.append(np.asarray(load(folder).state.params["weights"]))
+        assert np.abs(found[0]).max() > 0
+        np.testing.assert_array_equal(*found)

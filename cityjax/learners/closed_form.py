@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cityjax.learner import Batch, Learner, State, Sums, new_state
 from cityjax.learners.supervised import sum_over
@@ -13,7 +14,7 @@ from cityjax.models.ridge import Regression
 
 
 class Moments(NamedTuple):
-    """Second moments of a part: gram [L, G, F, F], moment [L, G, F, H], square [G, H].
+    """Second moments of some rows: gram [L, G, F, F], moment [L, G, F, H], square [G, H].
 
     G: the sensors with weights of their own, or 1. L: H where each lead has its own rows (targets
     are missing), else 1.
@@ -33,21 +34,28 @@ def closed_form(
     complete: bool = True,
     importance: jax.Array | None = None,
     refit: bool = False,
+    folds: int = 0,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Learner:
     """Make a learner that solves a ridge regression after one pass of `steps` batches.
 
-    Each step adds second moments of a batch, of train or of validation as `batch["validation"]` [B]
-    says; the last one solves. Features are centred and scaled by train; a penalty is a share of
-    the number of rows, and the one of each lead has the least squared error on validation, which
-    is a quadratic form of the moments: nothing is read twice. per_sensor: weights for each sensor,
-    else one set for all. complete: no target is missing, so that all leads share their rows.
-    importance: what the squared error of a sensor counts [N], 1 by default.
-    refit: solve again, at the chosen penalties, on train and validation together.
+    Each step adds second moments of a batch, to the block that `batch["block"]` [B] says: 0 is
+    train, 1 validation; the last one solves. Features are centred and scaled by what is fitted; a
+    penalty is a share of the number of rows, and the one of each lead has the least squared error
+    on validation, which is a quadratic form of the moments: nothing is read twice.
+    per_sensor: weights for each sensor, else one set for all. complete: no target is missing, so
+    that all leads share their rows. importance: what the squared error of a sensor counts [N], 1 by
+    default. refit: solve again, at the chosen penalties, on train and validation together.
+    folds: blocks 0 to `folds` - 1 follow each other in time instead, and penalties are chosen by
+    the errors on each of them, of a fit without it and its neighbours (whose windows may overlap
+    with its own); the solution is of all of them. The rows of a batch are of two blocks at most.
 
     The moments are kept in the state (extra), so that a forecast can go on learning: a step after
     the last one adds its batch and solves again.
+
+    Raises ValueError where folds is 1 to 3: a block and its neighbours would leave nothing.
     """
+    fits, judges, used = _trials(folds, refit)
     metrics = metrics or {}
     strengths = jnp.asarray(penalties, jnp.float32)
 
@@ -60,14 +68,13 @@ def closed_form(
         leads, groups, size, horizon = shapes(batch)
         state = new_state(key, {"weights": jnp.zeros((groups, size, horizon))}, {}, {})
 
-        def empty() -> Moments:
-            return Moments(
-                jnp.zeros((leads, groups, size, size)),
-                jnp.zeros((leads, groups, size, horizon // leads)),
-                jnp.zeros((groups, horizon)),
-            )
-
-        return state.replace(extra={"train": empty(), "validation": empty()})
+        count = len(used)
+        blocks = Moments(
+            jnp.zeros((count, leads, groups, size, size)),
+            jnp.zeros((count, leads, groups, size, horizon // leads)),
+            jnp.zeros((count, groups, horizon)),
+        )
+        return state.replace(extra={"blocks": blocks})
 
     def moments(batch: Batch, rows: jax.Array) -> Moments:
         """Add up a batch; rows [B, H, N] are those that count."""
@@ -97,33 +104,38 @@ def closed_form(
 
     def step(state: State, batch: Batch, *, axis_name: str | None = None) -> tuple[State, Sums]:
         mask = jnp.broadcast_to(batch["mask"].astype(bool), batch["targets"].shape)
-        late = batch["validation"].astype(bool)[:, None, None]
-        new = {
-            "train": moments(batch, mask & ~late),
-            "validation": moments(batch, mask & late),
-        }
+        block = batch["block"]
+        first, last = block.min(), block.max()
+        if axis_name is not None:
+            first, last = jax.lax.pmin(first, axis_name), jax.lax.pmax(last, axis_name)
+        rest = block != first
+        new = [moments(batch, mask & at[:, None, None]) for at in (~rest, rest)]
         new = sum_over(axis_name, new)
-        held = jax.tree.map(jnp.add, {name: state.extra[name] for name in new}, new)
+        held = state.extra["blocks"]
+        for at, added in zip((first, last), new, strict=True):
+            held = jax.tree.map(lambda sums, more, at=at: sums.at[at].add(more), held, added)
         weights = jax.lax.cond(
             state.step + 1 >= steps,
-            lambda: solve(held["train"], held["validation"]),
+            lambda: solve(held),
             lambda: state.params["weights"],
         )
         state = state.replace(
-            step=state.step + 1, params={"weights": weights}, extra={**state.extra, **held}
+            step=state.step + 1, params={"weights": weights}, extra={**state.extra, "blocks": held}
         )
         rows = masked_sum(jnp.ones_like(batch["targets"]), mask)
         return state, sum_over(axis_name, {"observed_targets": rows})
 
-    def solve(train: Moments, validation: Moments) -> jax.Array:
-        """Return weights [G, F, H], at the penalties that validation prefers."""
-        candidates = ridge(train, strengths[:, None])  # [S, G, F, H]
-        errors = jax.vmap(lambda weights: squared_error(validation, weights))(candidates)
-        best = jnp.argmin(errors.sum(axis=1), axis=0)  # [H]: one penalty for all sensors of a lead
-        if not refit:
-            return jnp.take_along_axis(candidates, best[None, None, None], axis=0)[0]
-        both = jax.tree.map(jnp.add, train, validation)
-        return ridge(both, strengths[best][None])[0]
+    def solve(blocks: Moments) -> jax.Array:
+        """Return weights [G, F, H], at the penalties whose errors are least."""
+
+        def errors(trial: tuple[jax.Array, jax.Array]) -> jax.Array:
+            fit, judge = (together(blocks, which) for which in trial)
+            candidates = ridge(fit, strengths[:, None])  # [S, G, F, H]
+            return jax.vmap(lambda weights: squared_error(judge, weights))(candidates).sum(axis=1)
+
+        found = jax.lax.map(errors, (jnp.asarray(fits), jnp.asarray(judges)))
+        best = jnp.argmin(found.sum(axis=0), axis=0)  # [H]: one penalty for all sensors of a lead
+        return ridge(together(blocks, jnp.asarray(used)), strengths[best][None])[0]
 
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
         del key
@@ -141,6 +153,24 @@ def closed_form(
         return sum_over(axis_name, sums)
 
     return Learner(init, step, evaluate, predict)
+
+
+def _trials(folds: int, refit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the blocks that trials fit [K, P] and are judged by [K, P], and the solution's [P]."""
+    if not folds:
+        return np.array([[True, False]]), np.array([[False, True]]), np.array([True, refit])
+    if folds < 4:
+        raise ValueError(f"folds={folds}: 0, or at least 4, are expected")
+    apart = np.abs(np.subtract.outer(np.arange(folds), np.arange(folds)))
+    return apart > 1, apart == 0, np.full(folds, True)
+
+
+def together(blocks: Moments, which: jax.Array) -> Moments:
+    """Add up the moments of some blocks, each part [P, ...], those where which [P] is true."""
+    # Not by a product with zeros and ones, which some devices round.
+    return jax.tree.map(
+        lambda part: jnp.sum(part, axis=0, where=which.reshape(-1, *[1] * (part.ndim - 1))), blocks
+    )
 
 
 def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:

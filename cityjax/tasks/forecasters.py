@@ -134,6 +134,7 @@ def ridge(
     per_sensor: bool = False,
     hops: int = 1,
     neighbour_lags: int = 3,
+    folds: int = 0,
 ) -> ClosedForm:
     """Return ridge autoregression on the window, neighbours, profiles and covariates."""
     regression = autoregression(
@@ -144,7 +145,7 @@ def ridge(
         calendar=problem.calendar,
         steps_per_day=problem.series.steps_per_day,
     )
-    return ClosedForm(regression, penalties, per_sensor)
+    return ClosedForm(regression, penalties, per_sensor, folds=folds)
 
 
 def _outputs(problem: Problem) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import optax
 
 from cityjax import losses
 from cityjax.data import forecast
+from cityjax.data.files import DataError
 from cityjax.data.sources import Batches, in_order
 from cityjax.fit import predict_mean
 from cityjax.learner import Experiment, Learner, Model, State
@@ -36,12 +37,14 @@ class ClosedForm(NamedTuple):
     """A forecaster that one pass of the data determines.
 
     importance: what the squared error of a sensor counts [N], in the scale of the regression.
+    folds: blocks in time, at most, whose errors choose the penalties; 0: those of validation do.
     """
 
     regression: Regression
     penalties: tuple[float, ...]
     per_sensor: bool = False
     importance: jax.Array | None = None
+    folds: int = 0
 
 
 Forecaster = Model | ClosedForm
@@ -72,9 +75,16 @@ def forecast_experiment(
         batch_size=batch_size,
         evaluation_batch_size=EVALUATION_BATCH,
     )
-    steps, selected = None, not refit
+    steps, selected, text = None, not refit, {}
+    if refit:
+        text["refit"] = "on train and validation"
     if isinstance(forecaster, ClosedForm):
-        batches = _one_pass(problem, batch_size)
+        folds = 0
+        if forecaster.folds:
+            batches, folds = _folded(problem, batch_size, forecaster.folds, refit=refit)
+            text["penalties"] = f"by the errors on {folds} blocks of what is learnt from"
+        else:
+            batches = _one_pass(problem, batch_size)
         train, steps, selected = batches.source, batches.count, False
         learner = closed_form(
             forecaster.regression,
@@ -84,6 +94,7 @@ def forecast_experiment(
             importance=forecaster.importance,
             complete=bool(problem.series.observed.all()) and problem.protocol.whole,
             refit=refit,
+            folds=folds,
             metrics=problem.metrics,
         )
     else:
@@ -109,7 +120,7 @@ def forecast_experiment(
         | {f"{name}@{whole}": "lower" for name in ("width_90", "width_90_online")},
         select=f"validation/{problem.select}" if selected else None,
         steps=steps,
-        protocol=describe(problem) | ({"refit": "on train and validation"} if refit else {}),
+        protocol=describe(problem) | text,
         data=data,
     )
 
@@ -121,21 +132,49 @@ def _joined(origins: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _one_pass(problem: Problem, batch_size: int) -> Batches:
-    """Return train and then validation in order, each window once, those of validation marked."""
+    """Return train and then validation in order, each window once: blocks 0 and 1."""
     parts = ("train", "validation")
+    origins = [problem.origins[part] for part in parts]
+    block = np.repeat(np.arange(len(parts)), [len(part) for part in origins])
+    rows = np.array([problem.rows[part] for part in parts])
+    return _blocks(problem, np.concatenate(origins), block, rows, batch_size)
+
+
+def _folded(problem: Problem, batch_size: int, folds: int, *, refit: bool) -> tuple[Batches, int]:
+    """Return train, with refit also validation, in order as blocks of a horizon or more.
+
+    And how many there are, at most `folds`. Raises DataError where that would be less than four.
+    """
+    last = "validation" if refit else "train"
+    origins = (_joined(problem.origins) if refit else problem.origins)["train"]
+    count = min(folds, len(origins) // problem.horizon)
+    if count < 4:
+        raise DataError(
+            f"model.folds={folds}: at least 4 blocks as long as horizon={problem.horizon} are"
+            f" needed, of {len(origins):,} windows: model.folds=0 goes by validation"
+        )
+    block = np.arange(len(origins)) * count // len(origins)
+    rows = np.repeat([[problem.rows["train"][0], problem.rows[last][1]]], count, axis=0)
+    # A batch has rows of two blocks at most.
+    size = min(batch_size, len(origins) // count)
+    return _blocks(problem, origins, block, rows, size), count
+
+
+def _blocks(
+    problem: Problem, origins: np.ndarray, block: np.ndarray, rows: np.ndarray, batch_size: int
+) -> Batches:
+    """Return the windows of origins [W] in order; block [W] of each, rows [P, 2] of each block."""
     arrays = {
         **problem.data,
-        "origins": np.concatenate([problem.origins[part] for part in parts]).astype(np.int32),
-        "part": np.concatenate(
-            [np.full(len(problem.origins[part]), place) for place, part in enumerate(parts)]
-        ).astype(np.int32),
-        "rows": np.array([problem.rows[part] for part in parts], np.int32),
+        "origins": origins.astype(np.int32),
+        "block": block.astype(np.int32),
+        "rows": rows.astype(np.int32),
     }
 
     def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Mapping[str, Any]:
         del key
-        part = held["part"][indices]
-        rows = held["rows"][part]
+        block = held["block"][indices]
+        rows = held["rows"][block]
         batch = forecast.window_batch(
             held,
             held["origins"][indices],
@@ -143,9 +182,9 @@ def _one_pass(problem: Problem, batch_size: int) -> Batches:
             history=problem.history,
             horizon=problem.horizon,
         )
-        return {**batch, "validation": part == 1}
+        return {**batch, "block": block}
 
-    return in_order(arrays, batch_size, size=len(arrays["origins"]), gather=gather)
+    return in_order(arrays, batch_size, size=len(origins), gather=gather)
 
 
 def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
