@@ -1,190 +1,113 @@
-"""A training step of cityjax beside the same network in plain PyTorch, on this machine's CPU.
+"""Training steps of cityjax beside plain Flax and PyTorch at its best, on this machine's CPU.
 
-Run: python -m benchmarks.peers [NAME ...]     (needs `pip install torch`)
+Run: python -m benchmarks.peers [NAME ...]     (needs `pip install '.[bench]'`)
 
-Each side is a process of its own, and they take turns, so that what else runs here slows both. Both
-start from the same weights and must report the same losses; a row is the median over the turns.
+Each side is a process of its own, and they take turns, so that what else runs here slows all alike.
+All start from the same weights and must find the same loss; then each takes a few steps a turn. A
+row is the median over the turns, and the least. PyTorch runs eagerly, with images in channels-last
+order, and compiled where there is a C++ compiler; the best of them counts. Writes
+docs/results/performance.md and the JSON file behind it.
 """
 
 import json
+import os
+import shutil
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
-from typing import Any
+from importlib.metadata import version
+from typing import Any, NamedTuple
 
 import numpy as np
 
-BATCH, STEPS, HORIZON, SENSORS, HIDDEN = 64, 12, 12, 207, 64  # of Los-loop
-STEPS_PER_DAY = 288
-LEARNING_RATE = 0.001
-TURNS, STEPS_PER_TURN = 9, 3
-TARGET = 1.5  # PyTorch's time over ours
+from benchmarks.networks.shared import CLASSIFIERS, FORECASTERS, GANS
+from benchmarks.results import DOCS, ROOT, commit, cpu
+
+TURNS, TURN_SECONDS = 15, 0.4
+FOUND, PAGE = DOCS / "performance" / "peers.json", DOCS / "performance.md"
+PACKAGES = ("jax", "flax", "torch")
 
 
-def drawn(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Inputs of a batch as `data.forecast` gathers them, its targets, and a graph's matrix."""
-    random = np.random.default_rng(seed)
-    both = STEPS + HORIZON
-    shape = (BATCH, both, SENSORS, 0)
-    inputs = {
-        "history": random.normal(size=(BATCH, STEPS, SENSORS, 1)).astype(np.float32),
-        "observed": np.ones((BATCH, STEPS, SENSORS), bool),
-        "clock": random.integers(0, (STEPS_PER_DAY, 7, 365), (BATCH, both, 3)).astype(np.int32),
-        "known": np.zeros(shape, np.float32),
-        "profile": np.zeros(shape, np.float32),
-    }
-    targets = random.normal(size=(BATCH, HORIZON, SENSORS)).astype(np.float32)
-    graph = (random.random((SENSORS, SENSORS)) < 0.05) + np.eye(SENSORS)
-    return inputs, targets, (graph / graph.sum(axis=1, keepdims=True)).astype(np.float32)
+class Network(NamedTuple):
+    """What is timed. targets: how often faster than PyTorch, and than plain Flax, None for none."""
+
+    title: str
+    images: bool = False  # whether the order of an image's axes matters
+    plain: bool = False  # whether plain Flax would be written otherwise
+    targets: tuple[float | None, float | None] = (None, None)
 
 
-def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Weights of both sides: parameter path -> array."""
-    random = np.random.default_rng(1)
-    return {
-        path: (random.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
-        for path, shape in sorted(shapes.items())
-    }
+NETWORKS = {
+    "mlp": Network("MLP 784-128-10", targets=(1.5, None)),
+    "article_cnn": Network("article CNN (3x3x32, max-pool, dense)", True, True, (1.4, 5.5)),
+    "lenet": Network("LeNet (32, 64, max-pools, 256)", True, True, (1.15, 3)),
+    "gru": Network("GRU 28 x 28 to 128", plain=True, targets=(1.5, None)),
+    "lstm": Network("LSTM 28 x 28 to 128", plain=True, targets=(1.3, None)),
+    "gan": Network("dense GAN (100-128-784; 784-128-1)", targets=(2.3, None)),
+    "dcgan": Network("DCGAN (7x7x128 to 64 to 1; 64, 128)", True, True, (1.3, 4)),
+    "tgcn": Network("T-GCN, 207 sensors, 12 steps, 64 units", targets=(1.5, None)),
+    "stid": Network("STID, 207 sensors, 12 steps, 64 units", targets=(1.5, None)),
+}
+assert set(NETWORKS) == {*CLASSIFIERS, *GANS, *FORECASTERS}
 
 
-def ours(name: str) -> tuple[Callable[[], float], dict[str, tuple[int, ...]]]:
-    """cityjax's step, as an experiment trains it, and the shapes of its parameters."""
-    from cityjax.process import keep_freed_memory
-
-    keep_freed_memory()  # as the command line does
-    import jax
-    import optax
-    from flax.traverse_util import flatten_dict, unflatten_dict
-
-    from cityjax.learner import from_linen
-    from cityjax.learners import supervised
-    from cityjax.losses import squared_error
-    from cityjax.models.stid import STID
-    from cityjax.models.tgcn import TGCN
-    from cityjax.ops.graph import dense_matmul
-
-    inputs, targets, graph = drawn()
-    support = partial(dense_matmul, graph)
-    module = {
-        "tgcn": lambda: TGCN(HORIZON, STEPS_PER_DAY, support, HIDDEN),
-        "stid": lambda: STID(HORIZON, STEPS_PER_DAY, HIDDEN, dropout=0.0),
-    }[name]()
-    learner = supervised(from_linen(module), squared_error, optax.adam(LEARNING_RATE))
-    state = learner.init(jax.random.key(0), {"inputs": inputs, "targets": targets})
-    shapes = {"/".join(k): v.shape for k, v in flatten_dict(state.params).items()}
-    params = {tuple(k.split("/")): jax.numpy.asarray(v) for k, v in weights(shapes).items()}
-    state = state.replace(params=unflatten_dict(params))
-    mask = np.ones(targets.shape, bool)
-    batch = jax.device_put({"inputs": inputs, "targets": targets, "mask": mask})
-    compiled = jax.jit(learner.step, donate_argnums=0)
-
-    def step() -> float:
-        nonlocal state
-        state, sums = compiled(state, batch)
-        total, count = sums["loss"]
-        return float(total) / float(count)
-
-    return step, shapes
-
-
-def theirs(name: str, shapes: dict[str, tuple[int, ...]]) -> Callable[[], float]:
-    """The step of the same network, written the plain way in PyTorch."""
-    import torch
-    from torch import nn
-    from torch.nn.functional import linear, mse_loss
-
-    inputs, targets, graph = drawn()
-    held = nn.ParameterDict(
-        {path.replace("/", "_"): torch.tensor(array) for path, array in weights(shapes).items()}
-    )
-    history, observed, goal = map(
-        torch.tensor, (inputs["history"], inputs["observed"][..., None], targets)
-    )
-    clock = torch.tensor(inputs["clock"]).long()
-    adjacency = torch.tensor(graph)
-
-    def dense(path: str, x: Any) -> Any:
-        return linear(x, held[f"{path}_kernel"].T, held[f"{path}_bias"])
-
-    def tgcn() -> Any:
-        seen = clock[:, :STEPS]
-        angle = 2 * torch.pi * seen[..., :1] / STEPS_PER_DAY
-        when = torch.cat([angle.sin(), angle.cos(), held["weekday"][seen[..., 1]]], dim=-1)
-        when = when[:, :, None].expand(-1, -1, SENSORS, -1)
-        x = torch.cat([history, observed.float(), when], dim=-1)
-        h = torch.zeros(BATCH, SENSORS, HIDDEN)
-        for t in range(STEPS):
-            both = adjacency @ torch.cat([x[:, t], h], dim=-1)
-            reset, update = torch.sigmoid(dense("gates", both)).chunk(2, dim=-1)
-            both = adjacency @ torch.cat([x[:, t], reset * h], dim=-1)
-            h = update * h + (1 - update) * torch.tanh(dense("candidate", both))
-        return dense("head_Dense_0", h).transpose(1, 2)
-
-    def stid() -> Any:
-        age = observed.flip(1).int().argmax(dim=1) / STEPS  # of the last value, [B, N, 1]
-        x = dense("history", history[..., 0].transpose(1, 2)) + age @ held["age_kernel"]
-        now = clock[:, STEPS - 1]
-        parts = [x, held["sensor_identities"][None].expand(BATCH, -1, -1)]
-        for i, period in enumerate(("day", "week")):
-            rows = held[f"{period}_identities"][now[:, i]]
-            parts.append(rows[:, None].expand(-1, SENSORS, -1))
-        z = torch.cat(parts, dim=-1)
-        for layer in (0, 2, 4):
-            z = z + dense(f"Dense_{layer + 1}", torch.relu(dense(f"Dense_{layer}", z)))
-        return dense("head", z).transpose(1, 2)
-
-    forward = {"tgcn": tgcn, "stid": stid}[name]
-    optimizer = torch.optim.Adam(held.parameters(), LEARNING_RATE)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = mse_loss(forward(), goal)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
-NAMES = ("tgcn", "stid")
+def sides(name: str) -> list[str]:
+    """Name the sides that a network is timed on, cityjax first."""
+    network = NETWORKS[name]
+    found = ["cityjax", *(["flax"] if network.plain else []), "eager"]
+    found += ["channels_last"] if network.images else []
+    return found + (["compile"] if shutil.which("g++") else [])
 
 
 def work(side: str, name: str) -> None:
-    """A side: for each line that is read, take a turn and write [seconds per step, losses]."""
-    if side == "cityjax":
-        step, shapes = ours(name)
-        print(json.dumps(shapes), flush=True)
+    """A side: for each line that is read, take a turn and write [seconds per step, first loss]."""
+    if side in ("cityjax", "flax"):
+        from benchmarks.networks.in_jax import jax_side
+
+        step, sent = jax_side(name, side == "flax")
+        print(json.dumps(sent), flush=True)
     else:
-        step = theirs(name, json.loads(sys.stdin.readline()))
+        from benchmarks.networks.in_torch import torch_side
+
+        step = torch_side(name, json.loads(sys.stdin.readline()), side)
+    loss, steps = step(), 1
+    step()
     for _ in sys.stdin:
         start = time.perf_counter()
-        losses = [step() for _ in range(STEPS_PER_TURN)]
-        print(json.dumps([(time.perf_counter() - start) / STEPS_PER_TURN, losses]), flush=True)
+        for _ in range(steps):
+            step()
+        seconds = (time.perf_counter() - start) / steps
+        print(json.dumps([seconds, loss]), flush=True)
+        steps = max(1, round(TURN_SECONDS / seconds))
 
 
-def compare(name: str) -> tuple[float, float]:
-    """Return the median seconds per step of cityjax and of PyTorch.
+def compare(name: str) -> dict[str, dict[str, float]]:
+    """Return the median and the least seconds per step of each side.
 
-    Raises ValueError where the two do not report the same losses, OSError where one ends early.
+    Raises ValueError where they do not find the same loss, OSError where one ends early.
     """
+    names = sides(name)
     with ExitStack() as stack:
-        mine, other = (stack.enter_context(started(side, name)) for side in ("cityjax", "torch"))
-        ask(other, json.dumps(answer(mine)))  # the shapes of the weights
-        seconds = ([], [])
-        for turn in range(TURNS + 1):
-            losses = []
-            for side, times in zip((mine, other), seconds, strict=True):
-                ask(side, "turn")
-                took, found = answer(side)
-                losses.append(found)
-                times.append(took)
-            if not np.allclose(*losses, rtol=1e-3):
-                raise ValueError(f"{name}: the losses of turn {turn} differ: {losses}")
-        # The first turn compiles. Leaving closes what the sides read, which ends them.
-        return float(np.median(seconds[0][1:])), float(np.median(seconds[1][1:]))
+        running = {side: stack.enter_context(started(side, name)) for side in names}
+        sent = answer(running["cityjax"])
+        if "flax" in running:
+            answer(running["flax"])
+        for side in names:
+            if side not in ("cityjax", "flax"):
+                ask(running[side], json.dumps(sent))
+        seconds: dict[str, list[float]] = {side: [] for side in names}
+        for turn in range(TURNS + 2):
+            losses = {}
+            for side in names:
+                ask(running[side], "turn")
+                took, losses[side] = answer(running[side])
+                if turn > 1:  # the first are short: they say how many steps are a turn
+                    seconds[side].append(took)
+            if not np.allclose(list(losses.values()), losses["cityjax"], rtol=1e-3):
+                raise ValueError(f"{name}: the first losses differ: {losses}")
+    return {s: {"median": statistics.median(t), "min": min(t)} for s, t in seconds.items()}
 
 
 def started(side: str, name: str) -> subprocess.Popen:
@@ -207,12 +130,64 @@ def answer(side: subprocess.Popen) -> Any:
     return json.loads(line)
 
 
+def row(name: str, times: dict[str, dict[str, float]]) -> list[str]:
+    """Return one line of the table: milliseconds, ratios and targets."""
+    network, torch = NETWORKS[name], [s for s in times if s not in ("cityjax", "flax")]
+    best = min(torch, key=lambda side: times[side]["median"])
+
+    def milliseconds(side: str) -> str:
+        return "{median:.3g} ({min:.3g})".format(**{k: 1e3 * v for k, v in times[side].items()})
+
+    def ratio(side: str, target: float | None) -> str:
+        found = times[side]["median"] / times["cityjax"]["median"]
+        if target is None:
+            return f"{found:.2f}"
+        return f"**{found:.2f}** (≥ {target:g} {'met' if found >= target else 'missed'})"
+
+    plain = (milliseconds("flax"), ratio("flax", network.targets[1])) if network.plain else ("", "")
+    other = (f"{milliseconds(best)}, {best}", ratio(best, network.targets[0]))
+    return [network.title, milliseconds("cityjax"), *plain, *other]
+
+
+def page(found: dict[str, dict[str, Any]]) -> str:
+    """Return docs/results/performance.md, from what was measured."""
+    lines = [
+        "# Performance",
+        "",
+        "One training step (Adam, float32, 128 images or 64 windows) of cityjax beside the same",
+        "network in plain Flax and in PyTorch, on a CPU: `python -m benchmarks.peers`. Times are",
+        "medians over turns that the sides take one after the other in one run (the least in",
+        "brackets), in ms; all start from the same weights and find the same loss. PyTorch is the",
+        "best of eager, channels-last and compiled. A ratio above 1 means that cityjax is faster.",
+        "",
+        "| network | cityjax | plain Flax | Flax / cityjax | PyTorch | PyTorch / cityjax |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in NETWORKS:
+        if name in found:
+            lines.append("| " + " | ".join(row(name, found[name]["times"])) + " |")
+    lines += ["", "Measured:", ""]
+    for name in NETWORKS:
+        if name in found:
+            lines.append(f"- {name}: {found[name]['measured']}")
+    return "\n".join([*lines, ""])
+
+
 def main(names: list[str]) -> None:
-    """Print a row for each network."""
-    print(f"{'':6}  cityjax   PyTorch   ratio (target {TARGET})")
-    for name in names or NAMES:
-        mine, other = compare(name)
-        print(f"{name:6} {1000 * mine:5.0f} ms  {1000 * other:5.0f} ms  {other / mine:5.2f}")
+    """Time the named networks, all of them by default, and write the page after each."""
+    if unknown := sorted(set(names) - set(NETWORKS)):
+        sys.exit(f"unknown networks {', '.join(unknown)}: {', '.join(NETWORKS)}")
+    os.chdir(ROOT)
+    found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+    for name in names or NETWORKS:
+        times = compare(name)
+        versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+        where = f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}, {versions}"
+        found[name] = {"times": times, "measured": where}
+        print(" | ".join(row(name, times)), flush=True)
+        FOUND.parent.mkdir(exist_ok=True)
+        FOUND.write_text(json.dumps(found, indent=1) + "\n")
+        PAGE.write_text(page(found))
 
 
 if __name__ == "__main__":

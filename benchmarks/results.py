@@ -76,7 +76,7 @@ def measure(arguments: tuple[str, ...], workdir: Path, kept: Path) -> None:
     result.pop("defaults")
     result["command"] = command(arguments)
     today = time.strftime("%Y-%m-%d")
-    result["measured"] = {"commit": _commit(), "date": today, "cpu": _cpu()}
+    result["measured"] = {"commit": commit(), "date": today, "cpu": cpu()}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
@@ -138,13 +138,13 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
     ]
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the commit that is checked out."""
     arguments = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.check_output(arguments, cwd=ROOT, text=True).strip()
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """Name the processor and how many of its cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     cores = len(available(0)) if available else os.cpu_count()

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import peers, tables
 from benchmarks.forecasting import TABLES
 from benchmarks.results import DOCS, ROWS, command, page
 from cityjax.overrides import resolve
@@ -68,3 +68,13 @@ def test_the_forecasting_page_shows_every_run_and_no_other():
     assert {path.stem for path in (DOCS / "forecasting").glob("*.json")} <= set(RUNS)
     shown = (DOCS / "forecasting.md").read_text(encoding="utf-8")
     assert shown == tables.text("forecasting", TABLES)
+
+
+def test_the_performance_page_shows_what_was_timed():
+    if not peers.FOUND.exists():
+        assert not peers.PAGE.exists()
+        return
+    found = json.loads(peers.FOUND.read_text(encoding="utf-8"))
+    assert set(found) <= set(peers.NETWORKS)
+    assert all({"cityjax", "eager"} <= set(each["times"]) for each in found.values())
+    assert peers.PAGE.read_text(encoding="utf-8") == peers.page(found)

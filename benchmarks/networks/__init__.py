@@ -1,0 +1,1 @@
+"""The networks that `benchmarks.peers` times, written for each side."""

@@ -1,0 +1,200 @@
+"""The step of cityjax, as an experiment trains it, and the same network in plain Flax."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from benchmarks.networks.shared import (
+    CITY_HIDDEN,
+    CLASSES,
+    GANS,
+    HIDDEN,
+    HORIZON,
+    LATENT,
+    LEARNING_RATE,
+    STEPS_PER_DAY,
+    city,
+    images,
+    weights,
+)
+from cityjax.learner import Learner, State, from_linen, step_key
+from cityjax.learners import adversarial, supervised
+from cityjax.losses import softmax_cross_entropy, squared_error
+from cityjax.models.cnn import CNN
+from cityjax.models.gan import (
+    ConvDiscriminator,
+    ConvGenerator,
+    DenseDiscriminator,
+    DenseGenerator,
+    centred,
+    leaky_relu,
+)
+from cityjax.models.mlp import MLP
+from cityjax.models.rnn import RNN
+from cityjax.models.stid import STID
+from cityjax.models.tgcn import TGCN
+from cityjax.ops import random
+from cityjax.ops.graph import dense_matmul
+
+Step = Callable[[], float]
+
+
+class PlainCNN(nn.Module):
+    """`models.cnn.CNN` as Flax's documentation writes one."""
+
+    channels: tuple[int, ...]
+    hidden_sizes: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):  # noqa: D102
+        for channels in self.channels:
+            x = nn.max_pool(nn.relu(nn.Conv(channels, (3, 3))(x)), (2, 2), (2, 2))
+        x = x.reshape(x.shape[0], -1)
+        for size in self.hidden_sizes:
+            x = nn.relu(nn.Dense(size)(x))
+        return nn.Dense(CLASSES)(x)
+
+
+class PlainRNN(nn.Module):
+    """`models.rnn.RNN` with Flax's own cells."""
+
+    cell: type[nn.RNNCellBase]
+
+    @nn.compact
+    def __call__(self, x, *, train=False, axis_name=None):  # noqa: D102
+        x = nn.RNN(self.cell(HIDDEN, name="cell"))(x[..., 0])
+        return nn.Dense(CLASSES)(x[:, -1])
+
+
+class PlainGenerator(nn.Module):
+    """`models.gan.ConvGenerator` with Flax's own transposed convolution."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False, axis_name=None):  # noqa: D102
+        x = nn.Dense(7 * 7 * 128)(inputs[0]).reshape(-1, 7, 7, 128)
+        for channels in (64, 1):
+            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+            x = nn.ConvTranspose(channels, (4, 4), (2, 2), use_bias=False)(x)
+        return nn.sigmoid(x + self.param("bias", nn.initializers.zeros, ()))
+
+
+class PlainDiscriminator(nn.Module):
+    """`models.gan.ConvDiscriminator` with Flax's own convolution."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False, axis_name=None):  # noqa: D102
+        x = centred(inputs[0])
+        for channels in (64, 128):
+            x = leaky_relu(nn.Conv(channels, (4, 4), (2, 2))(x))
+        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
+
+
+def _digits(module: Any) -> Learner:
+    return supervised(from_linen(module), softmax_cross_entropy, optax.adam(LEARNING_RATE))
+
+
+def _pair(generator: Any, discriminator: Any) -> Learner:
+    optimizers = [optax.adam(LEARNING_RATE, b1=0.5) for _ in range(2)]
+    models = from_linen(generator), from_linen(discriminator)
+    return adversarial(*models, *optimizers, latent_size=LATENT)
+
+
+def _forecaster(name: str, graph: np.ndarray) -> Learner:
+    if name == "stid":
+        module = STID(HORIZON, STEPS_PER_DAY, CITY_HIDDEN, dropout=0.0)
+    else:
+        module = TGCN(HORIZON, STEPS_PER_DAY, partial(dense_matmul, graph), CITY_HIDDEN)
+    return supervised(from_linen(module), squared_error, optax.adam(LEARNING_RATE))
+
+
+OURS = {
+    "mlp": lambda: _digits(MLP((128,), CLASSES)),
+    "article_cnn": lambda: _digits(CNN((32,), (), CLASSES)),
+    "lenet": lambda: _digits(CNN((32, 64), (256,), CLASSES)),
+    "gru": lambda: _digits(RNN(HIDDEN, CLASSES, "gru")),
+    "lstm": lambda: _digits(RNN(HIDDEN, CLASSES, "lstm")),
+    "gan": lambda: _pair(DenseGenerator((128,), layer_norm=False), DenseDiscriminator((128,))),
+    "dcgan": lambda: _pair(ConvGenerator((128, 64)), ConvDiscriminator((64, 128))),
+}
+PLAIN = {
+    "article_cnn": lambda: _digits(PlainCNN((32,), ())),
+    "lenet": lambda: _digits(PlainCNN((32, 64), (256,))),
+    "gru": lambda: _digits(PlainRNN(nn.GRUCell)),
+    "lstm": lambda: _digits(PlainRNN(nn.OptimizedLSTMCell)),
+    "dcgan": lambda: _pair(PlainGenerator(), PlainDiscriminator()),
+}
+
+
+def jax_side(name: str, plain: bool) -> tuple[Step, dict[str, Any]]:
+    """Return a step that gives its loss, and what another side needs to take the same one.
+
+    The loss of a GAN is the discriminator's. What is returned: "shapes" of the weights by path, and
+    the "latent" points of a GAN's first step.
+    """
+    if not plain:
+        from cityjax.process import keep_freed_memory
+
+        keep_freed_memory()  # as the command line does
+    if name in OURS:
+        batch, learner = images(), (PLAIN if plain else OURS)[name]()
+    else:
+        batch, graph = city()
+        learner = _forecaster(name, graph)
+    state = jax.jit(learner.init)(jax.random.key(0), batch)
+    shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(state.params).items()}
+    sent: dict[str, Any] = {"shapes": shapes}
+    if name in GANS:
+        key = jax.random.fold_in(step_key(state), 0)
+        sent["latent"] = np.asarray(random.normal(key, (len(batch["mask"]), LATENT))).tolist()
+    state = state.replace(params=_filled(name, shapes, plain))
+    batch = jax.device_put(batch)
+    compiled = jax.jit(learner.step, donate_argnums=0)
+
+    def step() -> float:
+        nonlocal state
+        state, sums = compiled(state, batch)
+        total, count = sums["discriminator_loss" if name in GANS else "loss"]
+        return float(total) / float(count)
+
+    return step, sent
+
+
+def _filled(name: str, shapes: dict[str, tuple[int, ...]], plain: bool) -> State:
+    """Return the weights that all sides start from as parameters."""
+    if plain and name in ("gru", "lstm"):
+        shapes = jax.eval_shape(lambda: OURS[name]().init(jax.random.key(0), images())).params
+        shapes = {"/".join(k): v.shape for k, v in flatten_dict(shapes).items()}
+        return _cell(name, weights(shapes))
+    params = {tuple(k.split("/")): jnp.asarray(v) for k, v in weights(shapes).items()}
+    return unflatten_dict(params)
+
+
+def _cell(name: str, held: dict[str, np.ndarray]) -> Any:
+    """Return our recurrent weights as those of Flax's cells, which keep each gate apart."""
+    gates = {"gru": "rzn", "lstm": "ifgo"}[name]
+    own = {path.removeprefix("Recurrent_0/"): array for path, array in held.items()}
+
+    def split(path: str) -> dict[str, np.ndarray]:
+        return dict(zip(gates, np.split(own[path], len(gates), axis=-1), strict=True))
+
+    kernel, bias = split("input/kernel"), split("input/bias")
+    recurrent, extra = split("recurrent_kernel"), split("recurrent_bias")
+    cell = {}
+    for gate in gates:
+        cell[f"i{gate}"] = {"kernel": kernel[gate]}
+        cell[f"h{gate}"] = {"kernel": recurrent[gate]}
+        if name == "lstm":
+            cell[f"h{gate}"]["bias"] = bias[gate] + extra[gate]
+        elif gate == "n":
+            cell["in"]["bias"], cell["hn"]["bias"] = bias[gate], extra[gate]
+        else:
+            cell[f"i{gate}"]["bias"] = bias[gate] + extra[gate]
+    head = {"kernel": own["Dense_0/kernel"], "bias": own["Dense_0/bias"]}
+    return jax.tree.map(jnp.asarray, {"cell": cell, "Dense_0": head})
