@@ -9,9 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from cityjax.data import i94, i94_clean, i94_floors, windows
 from cityjax.data.files import DataError
+from cityjax.fit import score
+from cityjax.losses import absolute_error
+from cityjax.optimizers import make_optimizer
+from cityjax.tasks import traffic
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "cityjax/data/i94_files/hourly.csv.gz"
@@ -263,3 +268,44 @@ def test_ridge_against_the_normal_equations(series):
     weights = np.linalg.lstsq(tall, right, rcond=None)[0]
     expected = (rows(test[wanted]) - mean) / np.where(std > 0, std, 1) @ weights + targets.mean()
     np.testing.assert_allclose(found[wanted], expected, rtol=1e-6)
+
+
+def test_an_ensemble_and_its_intervals_by_hand(series):
+    """Networks that forecast the typical week and more: the mean is right, and so is its width."""
+
+    class More(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, *, train=False, axis_name=None):
+            return inputs["profile"] + self.param("more", nn.initializers.zeros, ())
+
+    experiment = traffic.forecast_traffic(
+        More(), absolute_error, make_optimizer("sgd", 0.1), batch_size=8
+    )
+    learner, key = experiment.learner, jax.random.key(0)
+    state = learner.init(key, experiment.train(key, 0))
+    low, high = (state.replace(params={"more": jnp.float32(m)}) for m in (-300, 500))
+    middle = state.replace(params={"more": jnp.float32(100)})
+    found = experiment.ensemble([low, high])
+    alone = score(learner, middle, experiment.evaluation["test"], experiment.metrics)
+    around = experiment.final(middle, key)
+    assert set(found) == (set(alone) | set(around)) - {"loss"}
+    for name, value in (alone | around).items():
+        if name != "loss":
+            assert found[name] == pytest.approx(value, rel=1e-5)
+
+    week = i94.typical_week(series)
+    errors = {}
+    for part in ("validation", "test"):
+        at = i94.forecast_origins(series, part)[:, None] + np.arange(1, 7)
+        miss = np.where(series.observed, np.abs(series.volume - week - 100), np.nan)[at]
+        errors[part] = miss
+    assert alone["mae@1-6"] == pytest.approx(np.nanmean(errors["test"]), rel=1e-4)
+    half = []
+    for lead in range(6):
+        known = np.sort(errors["validation"][:, lead][np.isfinite(errors["validation"][:, lead])])
+        half.append(known[int(np.ceil((len(known) + 1) * 0.9)) - 1])
+    seen = np.isfinite(errors["test"])
+    inside = (errors["test"] <= half)[seen].mean()
+    assert around["coverage_90@1-6"] == pytest.approx(inside, abs=1e-3)
+    width = (2 * np.broadcast_to(half, seen.shape))[seen].mean()
+    assert around["width_90@1-6"] == pytest.approx(width, rel=1e-4)

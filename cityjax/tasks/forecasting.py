@@ -17,8 +17,7 @@ from cityjax.fit import predict_mean
 from cityjax.learner import Experiment, Learner, Model, State
 from cityjax.learners import closed_form, supervised
 from cityjax.models.ridge import Regression
-from cityjax.tasks import forecast_figures
-from cityjax.tasks.intervals import interval_scores
+from cityjax.tasks import forecast_figures, intervals
 from cityjax.tasks.problem import (
     Problem,
     baselines,
@@ -116,8 +115,7 @@ def forecast_experiment(
         figures=functools.partial(forecast_figures.figures, problem, learner, parts),
         final=None if refit else final,
         ensemble=functools.partial(ensemble_scores, problem, learner, parts),
-        better={f"{name}@{whole}": "none" for name in ("coverage_90", "coverage_90_online")}
-        | {f"{name}@{whole}": "lower" for name in ("width_90", "width_90_online")},
+        better=intervals.better(whole),
         select=f"validation/{problem.select}" if selected else None,
         steps=steps,
         protocol=describe(problem) | text,
@@ -222,8 +220,8 @@ def ensemble_scores(
     for part, values in outputs.items():
         if not np.isfinite(values[truth(problem, part)[1]]).all():
             return {}
-    intervals = _intervals(problem, outputs) if "validation" in outputs else {}
-    return measure(problem, outputs["test"]) | intervals
+    around = _intervals(problem, outputs) if "validation" in outputs else {}
+    return measure(problem, outputs["test"]) | around
 
 
 def _forecasts(
@@ -242,5 +240,5 @@ def _intervals(problem: Problem, outputs: Mapping[str, np.ndarray]) -> dict[str,
         by = std[:, None] if problem.quantiles else std
         outputs = {part: values / by for part, values in outputs.items()}
         found = {part: (targets / std, mask) for part, (targets, mask) in found.items()}
-    scores = interval_scores(outputs, found, problem.origins)
+    scores = intervals.interval_scores(outputs, found, problem.origins)
     return {f"{name}@{lead_name((1, problem.horizon))}": value for name, value in scores.items()}

@@ -16,7 +16,18 @@ RATE = 0.1  # at which the online interval follows its own misses, one step ahea
 HALF_LIFE = (10, 60)
 EDGES = np.exp(np.arange(-60, 61) / 20)  # of the bins that online scores are counted in
 UNSEEN = len(EDGES) + 1  # the bin of a score that is NaN
+PROTOCOL = (
+    "90 %, split-conformal on validation by sensor and lead; online: widened to cover the recent "
+    "errors that are known at each origin, pooled over sensors"
+)
 FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors are pooled
+
+
+def better(at: str) -> dict[str, str]:
+    """Return which direction of `interval_scores` is good, by metric key; at: `1-12`."""
+    ways = {"coverage": "none", "width": "lower"}
+    kinds = ("", "_online")
+    return {f"{name}_90{kind}@{at}": way for name, way in ways.items() for kind in kinds}
 
 
 def interval_scores(

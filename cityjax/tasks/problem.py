@@ -14,6 +14,7 @@ from cityjax.data.files import DataError
 from cityjax.data.series import Series
 from cityjax.data.windows import fit_scaler
 from cityjax.metrics import Metric
+from cityjax.tasks import intervals
 
 DAY = 86_400
 # What a forecaster may read beside the history of the values.
@@ -212,8 +213,7 @@ def describe(problem: Problem) -> dict[str, str]:
         + (", history inside the part" if protocol.inside else ""),
         "mask": "missing values count in no loss and no metric",
         "metrics": "of z-scores by train" if protocol.standardised else f"in {series.unit}",
-        "intervals": "90 %, split-conformal on validation by sensor and lead; online: widened "
-        "to cover the recent errors that are known at each origin, pooled over sensors",
+        "intervals": intervals.PROTOCOL,
     }
     if protocol.drop_last:
         words["drop_last"] = f"test windows beyond a multiple of {protocol.drop_last} are left out"
