@@ -32,11 +32,11 @@ REFIT = ("model.folds=10", "refit=true")
 
 
 def _horizons(
-    experiment: str, horizons: tuple[int, ...], *given: str, name: str = "{}"
+    experiment: str, horizons: tuple[int, ...], *given: str, name: str = "{}", protocol="published"
 ) -> dict[str, tuple[str, ...]]:
-    """Return runs of one experiment at several horizons as published, with more arguments."""
+    """Return runs of one experiment at several horizons, with more arguments."""
     return {
-        name.format(horizon): _run(experiment, "protocol=published", f"horizon={horizon}", *given)
+        name.format(horizon): _run(experiment, f"protocol={protocol}", f"horizon={horizon}", *given)
         for horizon in horizons
     }
 
@@ -124,6 +124,17 @@ TABLES = {
         " logarithms were chosen by forecasting each of the seven seasons before test from those"
         " before it (MSE without, at 24 weeks: 0.41, with: 0.29).",
     ),
+    "ili_all": Table(
+        "ILI, all windows",
+        MSE[ILI],
+        (
+            Line(
+                "ridge, logarithms, instance normalisation",
+                _horizons("health_ili", ILI, protocol="honest"),
+            ),
+        ),
+        "The same models, and no window of the test part left out.",
+    ),
     "flu_regions": Table(
         "Influenza in 10 regions of the USA: patients",
         FLU,
@@ -150,6 +161,9 @@ TABLES = {
                 _targets(FLU, 129, 155, 182, 220, 236),
             ),
         ),
+        "There are five seasons to learn from and two to be judged by, which want opposite things:"
+        " in blocks of the first the calendar lowers the error 15 weeks ahead from 247 to 214;"
+        " without it the test's would be 232. To follow that would be to choose by test.",
     ),
     "covid_england": Table(
         "COVID-19 in 129 regions of England: cases",
