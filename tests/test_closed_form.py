@@ -199,7 +199,7 @@ def test_autoregression_is_of_differences_and_comes_back():
         plain = autoregression(
             horizon=2,
             supports=[adjacency],
-            flags=True,
+            gaps=True,
             calendar=("day", "year"),
             steps_per_day=24,
         )
@@ -207,9 +207,12 @@ def test_autoregression_is_of_differences_and_comes_back():
 
     regression = make(adjacency)
     features = regression.features(inputs)
-    # 1, last, 3 differences, 4 flags, 3 of the neighbours, 3 profiles, 1 + 2 covariates, 12 waves.
-    assert features.shape == (2, 3, 30)
+    # 1, last, 3 differences, 1 age, 3 of the neighbours, 3 profiles, 1 + 2 covariates, 12 waves.
+    assert features.shape == (2, 3, 27)
     np.testing.assert_array_equal(features[..., 0], 1)
+    for batch, sensor in np.ndindex(2, 3):
+        seen = [*inputs["observed"][batch, ::-1, sensor], True]
+        assert features[batch, sensor, 5] == seen.index(True) / 4
     values = generator.normal(size=(2, 2, 3)).astype(np.float32)
     back = regression.decode(inputs, regression.encode(inputs, values))
     np.testing.assert_allclose(back, values, atol=1e-6)

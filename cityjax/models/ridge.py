@@ -32,12 +32,23 @@ def filled(values: jax.Array, observed: jax.Array) -> jax.Array:
     return jnp.where(latest >= 0, carried, 0)
 
 
+def age(observed: jax.Array) -> jax.Array:
+    """Return how old the last value is, as a share of the history: [B, N] of [B, T, N].
+
+    What a forecaster is told of gaps, and not more: a mark for each step would learn by heart what
+    happened to follow the few gaps of training. 1 where nothing is observed.
+    """
+    steps = observed.shape[1]
+    since = jnp.argmax(observed[:, ::-1], axis=1)
+    return jnp.where(observed.any(axis=1), since, steps) / steps
+
+
 def autoregression(
     *,
     horizon: int,
     supports: Sequence[np.ndarray] = (),
     neighbour_lags: int = 3,
-    flags: bool = False,
+    gaps: bool = False,
     leads: Sequence[int] | None = None,
     calendar: Sequence[str] = (),
     steps_per_day: int = 1,
@@ -45,11 +56,12 @@ def autoregression(
     """Return the features of a window, in the scale that it comes in (`transforms.rescaled`).
 
     supports: row-normalised adjacencies [N, N]; each adds the last `neighbour_lags` values of the
-    neighbours, a missing one replaced by the one before it. flags: whether history has missing
-    values, which then are marked. leads: steps ahead at which profiles and known covariates are
-    features, all by default. calendar: of "day", "week", "year", what the origin's clock adds: each
-    lead has its own weights, to which that is the target's clock. Every value enters as its
-    difference from the sensor's last one, which is what makes one set of weights fit all sensors.
+    neighbours, a missing one replaced by the one before it. gaps: whether history has missing
+    values; then the age of the last one is a feature. leads: steps ahead at which profiles and
+    known covariates are features, all by default. calendar: of "day", "week", "year", what the
+    origin's clock adds: each lead has its own weights, to which that is the target's clock. Every
+    value enters as its difference from the sensor's last one, which is what makes one set of
+    weights fit all sensors.
     """
     matrices = [jnp.asarray(support, jnp.float32) for support in supports]
     ahead = np.asarray(leads if leads is not None else range(1, horizon + 1))
@@ -62,8 +74,8 @@ def autoregression(
         steps, last = values.shape[1], values[:, -1]
         columns = [jnp.ones_like(last)[..., None], last[..., None]]
         columns.append(jnp.moveaxis(values[:, :-1] - last[:, None], 1, -1))
-        if flags:
-            columns.append(jnp.moveaxis(inputs["observed"].astype(last.dtype), 1, -1))
+        if gaps:
+            columns.append(age(inputs["observed"])[..., None])
         for matrix in matrices:
             around = jnp.einsum("nm,btm->btn", matrix, values[:, -neighbour_lags:])
             columns.append(jnp.moveaxis(around - last[:, None], 1, -1))

@@ -17,7 +17,7 @@ from cityjax.models.forecasting import (
     values,
 )
 from cityjax.models.layers import Dropout
-from cityjax.models.ridge import filled
+from cityjax.models.ridge import age, filled
 
 
 class STID(nn.Module):
@@ -70,16 +70,12 @@ class STID(nn.Module):
         if self.adaptive_size:
             supports.append(adaptive_support(self, sensors, self.adaptive_size))
         columns += [neighbours(support, target, observed) for support in supports]
-        # Of gaps it is told how old the last value is, which matters most, and not more: a mark for
-        # each step would learn by heart what happened to follow the few gaps of training.
-        age = jnp.argmax(observed[..., ::-1], axis=-1, keepdims=True)
-        age = jnp.where(observed.any(axis=-1, keepdims=True), age, steps) / steps
-        zeros = nn.initializers.zeros
-        stale = nn.Dense(self.hidden_size, use_bias=False, kernel_init=zeros, name="age")(age)
         # Biases that differ let the layers behind bend at different values from the start.
-        spread = nn.initializers.normal(0.5)
+        spread, zeros = nn.initializers.normal(0.5), nn.initializers.zeros
         history = nn.Dense(self.hidden_size, bias_init=spread, name="history")
-        parts = [history(jnp.concatenate(columns, axis=-1)) + stale]
+        stale = nn.Dense(self.hidden_size, use_bias=False, kernel_init=zeros, name="age")
+        old = age(inputs["observed"])[..., None]
+        parts = [history(jnp.concatenate(columns, axis=-1)) + stale(old)]
         if self.sensor_identity:
             noise = nn.initializers.xavier_uniform()
             table = self.param("sensor_identities", noise, (sensors, self.hidden_size))

@@ -141,7 +141,7 @@ def ridge(
         horizon=problem.horizon,
         supports=_matrices(problem, hops),
         neighbour_lags=min(neighbour_lags, problem.history),
-        flags=not problem.series.observed.all(),
+        gaps=not problem.series.observed.all(),
         calendar=problem.calendar,
         steps_per_day=problem.series.steps_per_day,
     )
