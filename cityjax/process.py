@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -32,11 +33,14 @@ def keep_compiled_programs(folder: Path) -> None:
     """Have JAX keep compiled programs in a folder, so that the next run finds them there.
 
     A cache that is already set up (`JAX_COMPILATION_CACHE_DIR`) stays. Where the folder cannot be
-    written, every run compiles for itself.
+    written, every run compiles for itself; and on CPUs by Intel, for which XLA may refuse programs
+    of its own that it reads again, with a warning for each (jax#38445).
     """
     import jax
 
     if jax.config.jax_compilation_cache_dir is not None:  # pyright: ignore
+        return
+    if jax.default_backend() == "cpu" and _by_intel():
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,4 +48,13 @@ def keep_compiled_programs(folder: Path) -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _by_intel() -> bool:
+    """Whether the processor is one of Intel's, as far as the system says."""
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # no Linux
+        return "Intel" in platform.processor()

@@ -214,6 +214,8 @@ def _prepare(
     experiment = registry.build(module, config)
     like = train.abstract_state(experiment)
     parallel.check_memory(like)
+    if form == "pmap":
+        form = parallel.choose(config.parallel, train.batch_size(experiment))
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)
     if chunk == "auto":
@@ -225,6 +227,8 @@ def _prepare(
 def _description(ready: "Run") -> list[str]:
     """Say what is about to run and the memory it takes."""
     import jax
+
+    from cityjax.train import batch_size
 
     def megabytes(tree: Any) -> str:
         arrays = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
@@ -238,7 +242,7 @@ def _description(ready: "Run") -> list[str]:
         f"{ready.name} -> {ready.path}",
         f"  {parameters:,} parameters; state {megabytes(ready.like)}, data {megabytes(data)}",
         f"  {len(devices)} x {devices[0].device_kind} ({ready.trainer.parallel}), "
-        f"{ready.steps:,} steps of {ready.config.batch_size}, {ready.chunk} per dispatch",
+        f"{ready.steps:,} steps of {batch_size(experiment):,}, {ready.chunk} per dispatch",
     ]
 
 

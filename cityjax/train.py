@@ -46,6 +46,12 @@ def abstract_state(experiment: Experiment) -> State:
     return jax.eval_shape(_first_state(experiment), jax.random.key(0), experiment.train)
 
 
+def batch_size(experiment: Experiment) -> int:
+    """Return how many examples a batch has: fewer than were asked for, where a learner says so."""
+    batch = jax.eval_shape(experiment.train, jax.random.key(0), jnp.int32(0))
+    return jax.tree.leaves(batch)[0].shape[0]
+
+
 def _first_state(experiment: Experiment) -> Any:
     def first(key: jax.Array, train: Source) -> State:
         return experiment.learner.init(key, train(key, jnp.int32(0)))

@@ -216,6 +216,16 @@ def test_on_three_devices_auto_goes_on_with_one_and_pmap_says_why_not(
     load(made_on_eight / "all")
 
 
+def test_blocks_that_make_batches_smaller_fall_back_to_one_device(tmp_path):
+    given = ["experiment=synthetic_city", "model=ridge", "model.folds=10", "batch_size=512"]
+    given += [f"workdir={tmp_path / 'run'}", "progress=off"]
+    assert jax.local_device_count() == 8
+    assert run(given).result["device"].startswith("1 x")
+    with pytest.raises(UserError, match="is not divisible by the 8 local devices"):
+        run([*given[:-2], f"workdir={tmp_path / 'other'}", "parallel=pmap"])
+    assert not (tmp_path / "other").exists()
+
+
 def test_running_out_of_memory_is_one_line_and_other_errors_stay():
     with pytest.raises(UserError, match="out of memory: make batch_size or .*140737488355328"):
         with memory_errors():

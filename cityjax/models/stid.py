@@ -30,7 +30,8 @@ class STID(nn.Module):
     profiles of all steps.
 
     As z is read by products alone, W_1 z is taken as the sum over what z is made of: of L layers,
-    L (L - 1) / 2 products have the whole width on both sides, where one by one 2 L would.
+    L (L - 1) / 2 products have the whole width on both sides, where one by one 2 L would; less work
+    for up to four.
 
     calendar: which identities of time z has, of the last step that is known: "day", the step of the
     day, unless a day is one step, as steps_per_day says; "week", the weekday; "year", its week; ()

@@ -17,7 +17,7 @@ HALF_LIFE = (10, 60)
 EDGES = np.exp(np.arange(-60, 61) / 20)  # of the bins that online scores are counted in
 UNSEEN = len(EDGES) + 1  # the bin of a score that is NaN
 PROTOCOL = (
-    "90 %, split-conformal on validation by sensor and lead; online: widened to cover the recent "
+    "90 %, split-conformal on validation by sensor and lead; online: scaled to cover the recent "
     "errors that are known at each origin, pooled over sensors"
 )
 FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors are pooled
@@ -44,7 +44,10 @@ def interval_scores(
     """
     scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
     half = half_width(scores["validation"], nominal)
-    factor = online_factor({part: by / half for part, by in scores.items()}, origins, nominal)
+    # Of a sensor that never missed on validation, scores in half-widths say nothing.
+    alive = half > np.finfo(np.float32).tiny
+    ratios = {part: np.where(alive, by / half, np.nan) for part, by in scores.items()}
+    factor = online_factor(ratios, origins, nominal)
     span = np.broadcast_to(_span(outputs["test"]), scores["test"].shape)
     seen = np.isfinite(scores["test"])
 
@@ -145,7 +148,8 @@ def online_factor(
     logarithm = np.zeros((windows + 1, horizon))  # after as many origins as the row's number
     for window in range(windows):
         factor[window] *= np.exp(logarithm[known[window], leads])
-        missed = (test[window] > factor[window, :, None]).sum(axis=1)
+        over = (test[window] > factor[window, :, None]) & np.isfinite(test[window])
+        missed = over.sum(axis=1)
         share = missed / np.maximum(seen[window], 1)
         logarithm[window + 1] = logarithm[window] + rate[window] * (share - (1 - nominal))
     return factor
@@ -165,7 +169,7 @@ def recent_quantile(
     horizon = bins.shape[1]
     leads = np.arange(1, horizon + 1)
     # One step of many sensors that err independently says as much as many steps of one.
-    together = _together(ratios["validation"], nominal)
+    together = _together(ratios["validation"])
     half_life = HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together
     # Errors h steps ahead are alike for about 2 h steps.
     excess = (ndtri((1 + nominal) / 2) ** 2 + 1) / 4 * 2 * leads * together
@@ -214,16 +218,16 @@ def _counts(bins: np.ndarray) -> np.ndarray:
     return counts / np.maximum(seen.sum(axis=1, keepdims=True), 1)
 
 
-def _together(ratios: np.ndarray, nominal: float) -> float:
+def _together(ratios: np.ndarray) -> float:
     """Return how much sensors [W, H, N] miss together: 1 where all or none do, else towards 1 / N.
 
-    The variance over windows of the share that is missed, in units of that of one sensor.
+    The variance over windows of the share that is missed, in units of that of one sensor; 1 where
+    none ever misses, of which nothing can be told.
     """
     seen = np.isfinite(ratios).sum(axis=2)
     share = ((ratios > 1).sum(axis=2) / np.maximum(seen, 1))[seen > 0]
-    if not len(share):
-        return 1.0
-    return min(1.0, float(np.mean((share - (1 - nominal)) ** 2) / (nominal * (1 - nominal))))
+    mean = share.mean() if len(share) else 0.0
+    return min(1.0, float(share.var() / (mean * (1 - mean)))) if 0 < mean < 1 else 1.0
 
 
 def _mean(values: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:
