@@ -4,7 +4,7 @@ The product of the inputs with their weights does not depend on the past, so it 
 product over all steps, outside the scan; only the product with the hidden state is inside.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,32 +14,31 @@ from flax import linen as nn
 from cityjax.models.layers import Dropout
 from cityjax.names import CELLS
 
-# (projected input [B, gates * H], recurrent product [B, gates * H], carry) -> carry; the hidden
-# state is the carry's last element.
-Cell = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...]], tuple[jax.Array, ...]]
+# (projected input, recurrent product, carry) -> carry: the first two are one array [B, H] a gate,
+# the hidden state is the carry's last element.
+Gates = Sequence[jax.Array]
+Cell = Callable[[Gates, Gates, tuple[jax.Array, ...]], tuple[jax.Array, ...]]
 
 
-def simple_cell(x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def simple_cell(x: Gates, h: Gates, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """h_t = tanh(x_t W + h_{t-1} U + b): the article's recurrent layer (Elman 1990)."""
     del carry
-    return (jnp.tanh(x + h),)
+    return (jnp.tanh(x[0] + h[0]),)
 
 
-def gru_cell(x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def gru_cell(x: Gates, h: Gates, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """h_t = (1 - z) n + z h_{t-1} with n = tanh(x_n + r h_n) (Cho et al. 2014, cuDNN's form)."""
     (hidden,) = carry
-    reset_x, update_x, new_x = jnp.split(x, 3, axis=-1)
-    reset_h, update_h, new_h = jnp.split(h, 3, axis=-1)
-    reset = jax.nn.sigmoid(reset_x + reset_h)
-    update = jax.nn.sigmoid(update_x + update_h)
-    new = jnp.tanh(new_x + reset * new_h)
+    reset = jax.nn.sigmoid(x[0] + h[0])
+    update = jax.nn.sigmoid(x[1] + h[1])
+    new = jnp.tanh(x[2] + reset * h[2])
     return ((1 - update) * new + update * hidden,)
 
 
-def lstm_cell(x: jax.Array, h: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def lstm_cell(x: Gates, h: Gates, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """c_t = f c_{t-1} + i g, h_t = o tanh(c_t) (Hochreiter and Schmidhuber 1997; Gers 2000)."""
     memory, _ = carry
-    input_gate, forget_gate, candidate, output_gate = jnp.split(x + h, 4, axis=-1)
+    input_gate, forget_gate, candidate, output_gate = (a + b for a, b in zip(x, h, strict=True))
     memory = jax.nn.sigmoid(forget_gate) * memory + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
     return memory, jax.nn.sigmoid(output_gate) * jnp.tanh(memory)
 
@@ -90,11 +89,14 @@ class Recurrent(nn.Module):
         if carry is None:
             carry = (jnp.zeros((batch_size, self.hidden_size), inputs.dtype),) * carry_size
 
-        def step(carry: tuple[jax.Array, ...], x: jax.Array) -> tuple[Any, jax.Array]:
-            carry = cell(x, carry[-1] @ kernel + bias[None], carry)
+        def step(carry: tuple[jax.Array, ...], x: Gates) -> tuple[Any, jax.Array]:
+            product = carry[-1] @ kernel + bias[None]
+            carry = cell(x, jnp.split(product, gates, axis=-1), carry)
             return carry, carry[-1]
 
-        projected = jnp.swapaxes(projected, 0, 1)
+        # Cut into gates before the scan: where several gates are cut from one slice of its inputs,
+        # XLA on a CPU reads them one number at a time.
+        projected = jnp.split(jnp.swapaxes(projected, 0, 1), gates, axis=-1)
         last, hidden = jax.lax.scan(step, carry, projected, unroll=self.unroll)
         return jnp.swapaxes(hidden, 0, 1), last
 
