@@ -138,11 +138,15 @@ def _ready(
 ) -> "Run":
     """Make a run ready to train on the devices there are."""
     from cityjax import parallel
+    from cityjax.train import batch_size
 
     # The choice of devices is checked first: it needs no data. One device is always there again.
     kept = resolved.get("parallel") == "jit"
     form = "jit" if kept else parallel.choose(config.parallel, config.batch_size)
-    return _prepare(request, config, path, resolved, form)
+    ready = _prepare(request, config, path, resolved, form)
+    if form == "pmap" and parallel.choose(config.parallel, batch_size(ready.experiment)) == "jit":
+        ready = ready._replace(trainer=parallel.Trainer(ready.experiment.learner, parallel="jit"))
+    return ready
 
 
 def _train(
@@ -214,8 +218,6 @@ def _prepare(
     experiment = registry.build(module, config)
     like = train.abstract_state(experiment)
     parallel.check_memory(like)
-    if form == "pmap":
-        form = parallel.choose(config.parallel, train.batch_size(experiment))
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)
     if chunk == "auto":
