@@ -24,7 +24,7 @@ from benchmarks.networks.shared import (
     images,
     weights,
 )
-from cityjax.learner import Learner, State, from_linen, step_key
+from cityjax.learner import Learner, from_linen, step_key
 from cityjax.learners import adversarial, supervised
 from cityjax.losses import softmax_cross_entropy, squared_error
 from cityjax.models.cnn import CNN
@@ -166,7 +166,7 @@ def jax_side(name: str, plain: bool) -> tuple[Step, dict[str, Any]]:
     return step, sent
 
 
-def _filled(name: str, shapes: dict[str, tuple[int, ...]], plain: bool) -> State:
+def _filled(name: str, shapes: dict[str, tuple[int, ...]], plain: bool) -> Any:
     """Return the weights that all sides start from as parameters."""
     if plain and name in ("gru", "lstm"):
         shapes = jax.eval_shape(lambda: OURS[name]().init(jax.random.key(0), images())).params

@@ -7,7 +7,7 @@ import numpy as np
 
 from cityjax.data.forecast import clock
 from cityjax.data.series import Series
-from cityjax.tasks.intervals import conformity, half_width, online_factor
+from cityjax.tasks.intervals import conformity, half_width, in_half_widths, online_factor
 from cityjax.tasks.problem import Problem, error_scale, floors_of, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
@@ -174,7 +174,7 @@ def covered(
         ratios = scores / by
         factors = {"split-conformal": np.ones(ratios.shape[:2])}
         if online:
-            both = {"validation": before / by, "test": ratios}
+            both = {"validation": in_half_widths(before, by), "test": in_half_widths(scores, by)}
             factors["online"] = online_factor(both, problem.origins, level)
         # The sum over sensors of a window's widths at a lead: [W, H].
         width = np.einsum("whn,hn->wh", sides, 2 * by / error_scale(problem))

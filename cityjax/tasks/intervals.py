@@ -44,9 +44,7 @@ def interval_scores(
     """
     scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
     half = half_width(scores["validation"], nominal)
-    # Of a sensor that never missed on validation, scores in half-widths say nothing.
-    alive = half > np.finfo(np.float32).tiny
-    ratios = {part: np.where(alive, by / half, np.nan) for part, by in scores.items()}
+    ratios = {part: in_half_widths(values, half) for part, values in scores.items()}
     factor = online_factor(ratios, origins, nominal)
     span = np.broadcast_to(_span(outputs["test"]), scores["test"].shape)
     seen = np.isfinite(scores["test"])
@@ -115,6 +113,14 @@ def half_width(scores: np.ndarray, nominal: float) -> np.ndarray:
     return np.maximum(half, np.finfo(np.float32).tiny)
 
 
+def in_half_widths(scores: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Return scores [W, H, N] in half-widths [H, N], as `online_factor` reads them.
+
+    NaN of a sensor that never erred on validation: its interval has no width to measure by.
+    """
+    return np.where(half > np.finfo(np.float32).tiny, scores / half, np.nan)
+
+
 def conformal_quantile(scores: np.ndarray, nominal: float) -> np.ndarray:
     """Return the ceil((n + 1) nominal)-th smallest along axis 0 of the n that are no NaN.
 
@@ -149,8 +155,7 @@ def online_factor(
     for window in range(windows):
         factor[window] *= np.exp(logarithm[known[window], leads])
         over = (test[window] > factor[window, :, None]) & np.isfinite(test[window])
-        missed = over.sum(axis=1)
-        share = missed / np.maximum(seen[window], 1)
+        share = over.sum(axis=1) / np.maximum(seen[window], 1)
         logarithm[window + 1] = logarithm[window] + rate[window] * (share - (1 - nominal))
     return factor
 

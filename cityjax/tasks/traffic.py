@@ -41,14 +41,14 @@ def forecast_traffic(
         learner = moving_average(learner, average)
     series = i94.load()
     evaluation = i94.evaluation(series)
+    origins = {part: i94.forecast_origins(series, part) for part in evaluation}
     whole = f"1-{i94.HORIZON}"
 
     def forecasts(states: Iterable[State]) -> dict[str, np.ndarray]:
         means = predict_mean(learner, states, evaluation)
-        return {part: y[: len(i94.forecast_origins(series, part))] for part, y in means.items()}
+        return {part: y[: len(origins[part])] for part, y in means.items()}
 
     def covered(outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        origins = {part: i94.forecast_origins(series, part) for part in outputs}
         found = {part: truth(series, part) for part in outputs}
         scores = intervals.interval_scores(
             {k: y[..., None] for k, y in outputs.items()}, found, origins
