@@ -74,7 +74,10 @@ class Recurrent(nn.Module):
             raise ValueError(f"cell={self.cell!r} is unknown: {', '.join(CELLS)}")
         cell, gates, carry_size = _CELLS[self.cell]
         batch_size = inputs.shape[0]
-        projected = nn.Dense(gates * self.hidden_size, name="input")(inputs)
+        # Steps first before the product, not after it: what is turned round is then a fraction.
+        rows = jnp.swapaxes(inputs, 0, 1).reshape(-1, inputs.shape[-1])
+        projected = nn.Dense(gates * self.hidden_size, name="input")(rows)
+        projected = projected.reshape(inputs.shape[1], batch_size, -1)
         # Orthogonal gate by gate, so that each gate keeps the norm of the state (Saxe et al. 2014).
         kernel = self.param(
             "recurrent_kernel",
@@ -96,7 +99,7 @@ class Recurrent(nn.Module):
 
         # Cut into gates before the scan: where several gates are cut from one slice of its inputs,
         # XLA on a CPU reads them one number at a time.
-        projected = jnp.split(jnp.swapaxes(projected, 0, 1), gates, axis=-1)
+        projected = jnp.split(projected, gates, axis=-1)
         last, hidden = jax.lax.scan(step, carry, projected, unroll=self.unroll)
         return jnp.swapaxes(hidden, 0, 1), last
 
@@ -154,12 +157,14 @@ class RNN(nn.Module):
     ) -> jax.Array:
         """Map a sequence [B, T, ...], features flattened, to [B, output_size]."""
         x = inputs.reshape(*inputs.shape[:2], -1)
+        last = x[:, -1]
         for _ in range(self.layers):
             if self.experts > 1:
                 x = GatedMixture(self.hidden_size, self.experts, self.cell)(x)
+                last = x[:, -1]
             else:
-                x, _ = Recurrent(self.hidden_size, self.cell)(x)
-        x = Dropout(self.dropout)(x[:, -1], train=train, axis_name=axis_name)
+                x, (*_, last) = Recurrent(self.hidden_size, self.cell)(x)
+        x = Dropout(self.dropout)(last, train=train, axis_name=axis_name)
         return nn.Dense(self.output_size)(x)
 
 
