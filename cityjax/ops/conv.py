@@ -20,8 +20,8 @@ Pairs = tuple[tuple[int, int], ...]
 
 # Beyond this many places in the kernel there are too many small matrix products.
 MOST_PLACES = 64
-# Up to this many channels the products would be too narrow one by one.
-FEW_CHANNELS = 4
+# Bytes of columns that are made at a time.
+CACHE = 2**21
 
 
 def conv_general_dilated(
@@ -189,6 +189,8 @@ def _conv_forward(lhs, rhs, strides, pads, dilation, precision):
 
 def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
     lhs, rhs = residuals
+    # Made once for the two products that read it, rather than inside each.
+    lhs, gradient = lax.optimization_barrier((lhs, gradient))
 
     # The gradient of the inputs is a convolution of the same family, in which strides and dilation
     # change places; as it is computed by _conv, gradients of gradients are fast too.
@@ -240,49 +242,63 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
     sum_o input[s * o + k - low] gradient[o]. Transposed: it takes input i to output
     d * i + low - k, so that the roles are exchanged and the places run backwards.
     """
-    # What XLA would fuse into the operands of a matrix product costs more than the product.
-    lhs, gradient = lax.optimization_barrier((lhs, gradient))
     kernel = kernel_shape[:-2]
     transposed = any(step > 1 for step in dilation)
     moving, still = (gradient, lhs) if transposed else (lhs, gradient)
     steps = dilation if transposed else strides
-    counts = still.shape[1:-1]
-
     fronts = [
         size - 1 - low if transposed else low for size, (low, _) in zip(kernel, pads, strict=True)
     ]
+
+    # A product is fastest where the rows of the result are the longer side of it.
+    wide = math.prod(kernel) * moving.shape[-1] >= still.shape[-1]
+
+    def product(moving, still):
+        met = _slices(moving, kernel, steps, fronts, still.shape[1:-1])
+        met = [x.reshape(-1, x.shape[-1]) for x in (met[::-1] if transposed else met)]
+        columns = jnp.concatenate(met, axis=1)
+        still = still.reshape(-1, still.shape[-1])
+        # What XLA would fuse into the operands of a matrix product costs more than the product.
+        columns, still = lax.optimization_barrier((columns, still))
+        left, right = (still, columns) if wide else (columns, still)
+        return jnp.matmul(left.T, right, precision=precision)
+
+    # The columns of a few images at a time, which stay in a core's cache.
+    count = still.shape[0]
+    row = math.prod(kernel) * moving.shape[-1] * moving.dtype.itemsize
+    images = min(count, max(1, CACHE // (row * math.prod(still.shape[1:-1]))))
+    first = count - (count - 1) // images * images
+
+    def add(total, start):
+        pair = (lax.dynamic_slice_in_dim(x, start, images) for x in (moving, still))
+        return total + product(*pair), None
+
+    total = product(moving[:first], still[:first])
+    gradients, _ = lax.scan(add, total, jnp.arange(first, count, images))
+    if wide:
+        gradients = gradients.reshape(-1, *kernel, moving.shape[-1])
+        return jnp.moveaxis(gradients, 0, -2 if transposed else -1)
+    gradients = gradients.reshape(*kernel, moving.shape[-1], -1)
+    return jnp.swapaxes(gradients, -1, -2) if transposed else gradients
+
+
+def _slices(x, kernel, steps, fronts, counts):
+    """Return what each place in a kernel meets, [B, *counts, C] of x [B, *space, C].
+
+    Place k meets x[steps * o + k - fronts] at output o; beyond its edges x is zero.
+    """
     lengths = [
         size + step * (count - 1) for size, step, count in zip(kernel, steps, counts, strict=True)
     ]
     edges = [
         (front, length - front - extent, 0)
-        for front, length, extent in zip(fronts, lengths, moving.shape[1:-1], strict=True)
+        for front, length, extent in zip(fronts, lengths, x.shape[1:-1], strict=True)
     ]
-    padded = lax.pad(moving, jnp.zeros((), moving.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-
-    slices = []
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    ends = [step * (count - 1) + 1 for step, count in zip(steps, counts, strict=True)]
+    met = []
     for place in itertools.product(*map(range, kernel)):
-        starts = [size - 1 - k if transposed else k for size, k in zip(kernel, place, strict=True)]
-        stops = [
-            start + step * (count - 1) + 1
-            for start, step, count in zip(starts, steps, counts, strict=True)
-        ]
-        taken = lax.slice(
-            padded,
-            (0, *starts, 0),
-            (padded.shape[0], *stops, padded.shape[-1]),
-            (1, *steps, 1),
-        )
-        slices.append(taken.reshape(-1, moving.shape[-1]))
-    still = still.reshape(-1, still.shape[-1])
-
-    product = functools.partial(jnp.matmul, precision=precision)
-    if moving.shape[-1] <= FEW_CHANNELS:  # one product, with all slices as its columns
-        gradients = product(jnp.concatenate(slices, axis=1).T, still)
-        gradients = gradients.reshape(*kernel, moving.shape[-1], still.shape[-1])
-        return jnp.swapaxes(gradients, -1, -2) if transposed else gradients
-    if transposed:
-        gradients = [product(still.T, one) for one in slices]
-    else:
-        gradients = [product(one.T, still) for one in slices]
-    return jnp.stack(gradients).reshape(kernel_shape)
+        stops = [start + end for start, end in zip(place, ends, strict=True)]
+        limits = (len(x), *stops, x.shape[-1])
+        met.append(lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1)))
+    return met

@@ -47,13 +47,27 @@ def _pool(x: jax.Array, window: Window, reduce: Callable[[jax.Array, int], jax.A
         1 <= length <= extent for length, extent in zip(window, space, strict=True)
     ):
         raise ValueError(f"a window of {window} does not fit an input of shape {x.shape}")
+    x = _once(x)
     for axis in range(len(window), 0, -1):
         length = window[axis - 1]
         count = x.shape[axis] // length
         whole = jax.lax.slice_in_dim(x, 0, count * length, axis=axis)
         split = whole.reshape(*x.shape[:axis], count, length, *x.shape[axis + 1 :])
         x = reduce(split, axis + 1)
+    return jax.lax.optimization_barrier(x)
+
+
+@jax.custom_jvp
+def _once(x: jax.Array) -> jax.Array:
+    """Return x; its gradient is made once, rather than inside each operation that reads it."""
     return x
+
+
+@_once.defjvp
+def _once_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return primals[0], jax.lax.optimization_barrier(tangents[0])
 
 
 def _places(x: jax.Array, axis: int) -> list[jax.Array]:
