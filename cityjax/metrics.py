@@ -231,7 +231,8 @@ def crps(quantiles: Sequence[float], *, at: Horizon = None) -> Metric:
 
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         errors, mask = quantile_errors(outputs, batch, quantiles, at)
-        return masked_sum(2 * (errors @ jnp.asarray(shares, errors.dtype)), mask)
+        shared = jnp.matmul(errors, jnp.asarray(shares, errors.dtype), precision="highest")
+        return masked_sum(2 * shared, mask)
 
     return Metric(accumulate)
 

@@ -96,16 +96,17 @@ def low_rank(
     known = np.where(seen, known - mean, 0)
     std = np.sqrt((known**2).sum(axis=0) / count)
     std = np.where(std > 0, std, 1)
-    scores = _factorise(
-        jnp.asarray(known / std, jnp.float32),
-        jnp.asarray(seen, jnp.float32),
-        jax.random.key(seed),
-        penalty,
-        smoothness,
-        rank=rank,
-        lags=tuple(lag for lag in lags if lag < len(seen)),
-        iterations=iterations,
-    )
+    with jax.default_matmul_precision("highest"):
+        scores = _factorise(
+            jnp.asarray(known / std, jnp.float32),
+            jnp.asarray(seen, jnp.float32),
+            jax.random.key(seed),
+            penalty,
+            smoothness,
+            rank=rank,
+            lags=tuple(lag for lag in lags if lag < len(seen)),
+            iterations=iterations,
+        )
     learnt = np.asarray(scores) * std + mean
     learnt[:, ~seen.any(axis=0)] = np.nan
     return _filled(values, observed, learnt, default)

@@ -77,7 +77,8 @@ def autoregression(
         if gaps:
             columns.append(age(inputs["observed"])[..., None])
         for matrix in matrices:
-            around = jnp.einsum("nm,btm->btn", matrix, values[:, -neighbour_lags:])
+            recent = values[:, -neighbour_lags:]
+            around = jnp.einsum("nm,btm->btn", matrix, recent, precision="highest")
             columns.append(jnp.moveaxis(around - last[:, None], 1, -1))
         at = np.concatenate([[steps - 1], steps - 1 + ahead])
         columns.append(_flat(inputs["profile"][:, at] - last[:, None, :, None]))
