@@ -1,4 +1,8 @@
-"""Eight CPU devices in one process, and strict shapes, for every test."""
+"""Eight CPU devices in one process, and strict shapes, for every test.
+
+`JAX_PLATFORMS=cuda,cpu pytest` runs the suite on a GPU, in full single precision, less the tests
+that need eight devices.
+"""
 
 import functools
 import os
@@ -15,6 +19,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if os.environ["JAX_PLATFORMS"] != "cpu":
+    # GPUs and TPUs round what they multiply to 11 or 8 bits, unless they are told not to.
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.TemporaryDirectory(prefix="cityjax-test-cache-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
@@ -24,6 +31,11 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("eight_devices") and jax.device_count() < 8:
+        pytest.skip("eight devices are needed")
 
 
 @pytest.fixture(scope="session")

@@ -158,6 +158,7 @@ def test_nothing_is_solved_before_the_pass_is_over(rows):
     assert not np.any(trained(learner, x, y, mask).params["weights"])
 
 
+@pytest.mark.eight_devices
 def test_devices_add_up_to_the_whole_batch(rows):
     x, y, mask = rows
     measured = {"mae": mean_absolute_error()}

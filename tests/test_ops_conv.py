@@ -224,6 +224,7 @@ def test_under_vmap_and_scan(weights_and_inputs, axes):
         assert_trees_close(scanned, expected)
 
 
+@pytest.mark.eight_devices
 @pytest.mark.parametrize("check", [True, False])
 def test_devices_sum_the_gradient_of_weights_that_they_share(weights_and_inputs, check):
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))

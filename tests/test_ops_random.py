@@ -19,6 +19,7 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.eight_devices
 @pytest.mark.parametrize("devices", [2, 8])
 def test_how_a_batch_is_split_does_not_change_the_numbers(key, name, devices):
     draw = DRAWS[name]

@@ -98,7 +98,11 @@ def altered_mnist(tmp_path, change):
         (["experiment=rnn_mnist", "cell=gur"], ["cell=gur", "did you mean gru?"]),
         (["experiment=mlp_mnist", "latent_size=3"], ["latent_size", "mlp_mnist"]),
         (["experiment=mlp_mnist", "warmup_steps=11", "steps=10"], ["warmup_steps=11", "10"]),
-        (["experiment=mlp_mnist", "batch_size=12", "parallel=pmap"], ["12", "8 local devices"]),
+        pytest.param(
+            ["experiment=mlp_mnist", "batch_size=12", "parallel=pmap"],
+            ["12", "8 local devices"],
+            marks=pytest.mark.eight_devices,
+        ),
         (["experiment=mlp_mnist", "hidden_sizes=[2000000,2000000]"], ["GB", "smaller layers"]),
         (["experiment=mlp_mnist", "learning_rate=1e-3,1e-2"], ["-m"]),
         (["experiment=./missing.py"], ["missing.py"]),
@@ -306,7 +310,11 @@ def test_sweep_runs_every_point_and_shows_one_table(capsys, tmp_path):
     ("arguments", "words"),
     [
         (["experiment=mlp_mnist", "batch_size=16,70000"], ["batch_size=70000", "55000"]),
-        (["experiment=mlp_mnist", "batch_size=16,12", "parallel=pmap"], ["=12", "8 local devices"]),
+        pytest.param(
+            ["experiment=mlp_mnist", "batch_size=16,12", "parallel=pmap"],
+            ["=12", "8 local devices"],
+            marks=pytest.mark.eight_devices,
+        ),
         (["experiment=mlp_mnist", "optimizer=adam,adamm"], ["adamm", "did you mean adam?"]),
         (["experiment=./mine.py", "seed=0,1"], ["mine.py, line 16: ValueError: unlucky"]),
         ([*SWEEP, "resume=must"], ["resume=must needs workdir=FOLDER"]),
@@ -394,6 +402,7 @@ def test_sweeps_begun_in_one_second_have_folders_of_their_own(monkeypatch):
     assert bases == {"20260101-000000-m", "20260101-000000-2-m"}
 
 
+@pytest.mark.eight_devices
 def test_pmap_over_eight_devices_and_auto_that_says_which(capsys, tmp_path):
     code, out, _ = outcome(capsys, [*MLP, "workdir=pmap"])
     assert code == 0 and "8 x cpu (pmap)" in out
