@@ -9,7 +9,7 @@ from cityjax.data.dataset import Protocol, bounds
 from cityjax.data.files import DataError
 from cityjax.data.series import Series, checked, regular
 
-NOON = np.datetime64("2024-02-28T12:00:00")
+NOON, SECOND = np.datetime64("2024-02-28T12:00:00"), np.timedelta64(1, "s")
 
 
 def series(values, *, step=3600, **more):
@@ -32,8 +32,11 @@ def test_a_checked_series_has_its_types_and_keeps_its_holes():
     ("change", "words"),
     [
         ({"values": np.zeros((3, 0), np.float32)}, r"shape \(3, 0\)"),
-        ({"time": np.array([NOON, NOON + 1])}, "beside 3 steps"),
-        ({"time": np.array([NOON, NOON + 2, NOON + 1])}, "does not increase at row 2"),
+        ({"time": np.array([NOON, NOON + SECOND])}, "beside 3 steps"),
+        (
+            {"time": np.array([NOON, NOON + 2 * SECOND, NOON + SECOND])},
+            "does not increase at row 2",
+        ),
         ({"sensors": ("a", "a")}, "1 names for 2 sensors"),
         ({"values": np.array([[1, 2], [3, np.inf], [5, 6]])}, "s1 at 2024-02-28T13.* infinite"),
         ({"values": np.array([[1, np.nan]] * 3)}, "s1 has no value"),
