@@ -24,7 +24,7 @@ from benchmarks.networks.shared import (
     images,
     weights,
 )
-from cityjax.learner import Learner, from_linen, step_key
+from cityjax.learner import Learner, State, from_linen, step_key
 from cityjax.learners import adversarial, supervised
 from cityjax.losses import softmax_cross_entropy, squared_error
 from cityjax.models.cnn import CNN
@@ -138,6 +138,19 @@ def jax_side(name: str, plain: bool) -> tuple[Step, dict[str, Any]]:
     The loss of a GAN is the discriminator's. What is returned: "shapes" of the weights by path, and
     the "latent" points of a GAN's first step.
     """
+    compiled, state, batch, sent = start(name, plain)
+
+    def step() -> float:
+        nonlocal state
+        state, sums = compiled(state, batch)
+        total, count = sums["discriminator_loss" if name in GANS else "loss"]
+        return float(total) / float(count)
+
+    return step, sent
+
+
+def start(name: str, plain: bool) -> tuple[Any, State, Any, dict[str, Any]]:
+    """Return the jitted step, which is given the state, its state and batch, and what is sent."""
     if not plain:
         from cityjax.process import keep_freed_memory
 
@@ -154,16 +167,7 @@ def jax_side(name: str, plain: bool) -> tuple[Step, dict[str, Any]]:
         key = jax.random.fold_in(step_key(state), 0)
         sent["latent"] = np.asarray(random.normal(key, (len(batch["mask"]), LATENT))).tolist()
     state = state.replace(params=_filled(name, shapes, plain))
-    batch = jax.device_put(batch)
-    compiled = jax.jit(learner.step, donate_argnums=0)
-
-    def step() -> float:
-        nonlocal state
-        state, sums = compiled(state, batch)
-        total, count = sums["discriminator_loss" if name in GANS else "loss"]
-        return float(total) / float(count)
-
-    return step, sent
+    return jax.jit(learner.step, donate_argnums=0), state, jax.device_put(batch), sent
 
 
 def _filled(name: str, shapes: dict[str, tuple[int, ...]], plain: bool) -> Any:
