@@ -113,6 +113,56 @@ def test_transposed_convolution_equals_jax(space, channels, kernel, features, st
     assert_equal_to_xla(ours, xla, x, weights)
 
 
+def drawn(seed):
+    """Return a convolution at random: space, channels, kernel, features, arguments."""
+    random = np.random.default_rng(seed)
+    rank = int(random.integers(1, 3))
+
+    def draw(low, high):
+        return tuple(map(int, random.integers(low, high + 1, rank)))
+
+    space, kernel = draw(5, 11), draw(1, 4)
+    groups = int(random.choice([1, 1, 1, 2, 3]))
+    channels, features = (groups * int(n) for n in random.integers(1, 8, 2))
+    arguments = {
+        "padding": [
+            "SAME",
+            "VALID",
+            tuple((int(low), int(high)) for low, high in random.integers(-1, 4, (rank, 2))),
+        ][random.integers(3)],
+        "feature_group_count": groups,
+    }
+    which = random.integers(4)  # strides, dilated inputs (transposed), dilated kernel, or none
+    if which == 0:
+        arguments["window_strides"] = draw(1, 3)
+    elif which == 1 and not isinstance(arguments["padding"], str):
+        arguments["lhs_dilation"] = draw(1, 3)
+    elif which == 2:
+        arguments["rhs_dilation"] = draw(1, 2)
+    return space, channels, kernel, features, arguments
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_random_convolution_equals_xla(seed):
+    space, channels, kernel, features, arguments = drawn(seed)
+    x, weights = arrays(space, channels, kernel, features, batch=1 + seed % 4)
+    weights = weights[..., : channels // arguments["feature_group_count"], :]
+    ours = convolution(conv_general_dilated, **arguments)
+    xla = convolution(lax.conv_general_dilated, **arguments)
+    assert_equal_to_xla(ours, xla, x, weights)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_transposed_convolution_equals_jax(seed):
+    space, channels, kernel, features, arguments = drawn(seed)
+    x, weights = arrays(space, channels, kernel, features, batch=1 + seed % 4)
+    strides = tuple(map(int, np.random.default_rng(seed).integers(1, 4, len(space))))
+    given = {"strides": strides, "padding": arguments["padding"]}
+    ours = functools.partial(conv_transpose, **given)
+    xla = functools.partial(lax.conv_transpose, **given)
+    assert_equal_to_xla(ours, xla, x, weights)
+
+
 def test_by_hand():
     x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
     kernel = jnp.array([10.0, 1.0]).reshape(2, 1, 1)
@@ -244,6 +294,23 @@ def test_devices_sum_the_gradient_of_weights_that_they_share(weights_and_inputs,
     assert_trees_close(
         jax.jit(split)(*weights_and_inputs), jax.jit(jax.grad(XLA))(*weights_and_inputs)
     )
+
+
+@pytest.mark.parametrize("form", ["vmap", "vmap, shared weights", "scan"])
+def test_a_transformed_gradient_keeps_its_matrix_products(weights_and_inputs, form):
+    weights, x = weights_and_inputs
+    gradient = jax.grad(lambda weights, x: OURS(weights, x))
+    forms = {
+        "vmap": jax.vmap(gradient),
+        "vmap, shared weights": jax.vmap(gradient, (None, 0)),
+        "scan": lambda weights, x: lax.scan(lambda _, both: (0, gradient(*both)), 0, (weights, x)),
+    }
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (weights, x))
+    given = (weights, two[1]) if "shared" in form else two
+    text = export.export(jax.jit(forms[form]), platforms=["cpu"])(*given).mlir_module()
+    # None for the kernels: two layers, and the input gradient of the second.
+    assert text.count("stablehlo.convolution") == 3
+    assert text.count("stablehlo.dot_general") >= 2
 
 
 def test_each_platform_gets_its_own_gradient(weights_and_inputs, monkeypatch):

@@ -1,6 +1,7 @@
 """Pooling: the values and gradients of Flax's, ties included, in every mode of differentiation."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -40,6 +41,19 @@ def test_max_pool_equals_flax_with_gradients_and_ties(shape, window, levels):
     x = jax.random.normal(jax.random.key(len(shape)), shape)
     if levels is not None:
         x = jnp.round(x * levels)  # 0.1 leaves zeros only: every window is one tie
+    ours, flax = ours_and_flax(x, window)
+    np.testing.assert_array_equal(ours[0], flax[0])
+    np.testing.assert_array_equal(ours[1], flax[1])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_random_max_pool_equals_flax(seed):
+    random = np.random.default_rng(seed)
+    rank = int(random.integers(1, 3))
+    space = tuple(map(int, random.integers(3, 12, rank)))
+    window = tuple(int(random.integers(1, extent + 1)) for extent in space)
+    batch, channels = map(int, random.integers(1, 6, 2))
+    x = jnp.asarray(random.integers(0, 4, (batch, *space, channels)), jnp.float32)  # many ties
     ours, flax = ours_and_flax(x, window)
     np.testing.assert_array_equal(ours[0], flax[0])
     np.testing.assert_array_equal(ours[1], flax[1])
@@ -94,6 +108,21 @@ def test_under_jit_vmap_and_scan():
     )[1]
     np.testing.assert_array_equal(jax.jit(jax.vmap(gradient))(x), expected)
     np.testing.assert_array_equal(scanned, expected)
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+@pytest.mark.parametrize("form", ["alone", "vmap", "scan"])
+def test_no_window_is_reduced_one_by_one(pool, form):
+    # What is slow on a CPU, and what XLA makes of windows: neither is left in any form.
+    gradient = jax.grad(lambda x: jnp.sum(pool(x) ** 2))
+    forms = {
+        "alone": lambda x: gradient(x[0]),
+        "vmap": jax.vmap(gradient),
+        "scan": lambda x: jax.lax.scan(lambda _, one: (0, gradient(one)), 0, x)[1],
+    }
+    program = jax.jit(forms[form]).lower(jnp.ones((3, 2, 6, 6, 2)))
+    for text in (program.as_text(), program.compile().as_text()):
+        assert not re.search("(reduce|select).(window|and.scatter)|scatter", text)
 
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
