@@ -17,17 +17,14 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.networks.shared import CLASSIFIERS, FORECASTERS, GANS
-from benchmarks.results import DOCS, ROOT, commit, cpu
+from benchmarks.results import ROOT
 
 TURNS, TURN_SECONDS = 15, 0.4
-FOUND, PAGE = DOCS / "performance" / "peers.json", DOCS / "performance.md"
-PACKAGES = ("jax", "flax", "torch")
 
 
 class Network(NamedTuple):
@@ -151,10 +148,10 @@ def row(name: str, times: dict[str, dict[str, float]]) -> list[str]:
     return [network.title, milliseconds("cityjax"), *plain, *other]
 
 
-def page(found: dict[str, dict[str, Any]]) -> str:
-    """Return docs/results/performance.md, from what was measured."""
+def section(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what docs/results/performance.md says of the networks that were timed."""
     lines = [
-        "# Performance",
+        "## A training step beside PyTorch and plain Flax",
         "",
         "One training step (Adam, float32, 128 images or 64 windows) of cityjax beside the same",
         "network in plain Flax and in PyTorch, on a CPU: `python -m benchmarks.peers`. Times are",
@@ -174,24 +171,22 @@ def page(found: dict[str, dict[str, Any]]) -> str:
     for name in NETWORKS:
         if name in found:
             lines.append(f"- {name}: {found[name]['measured']}")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def main(names: list[str]) -> None:
     """Time the named networks, all of them by default, and write the page after each."""
     if unknown := sorted(set(names) - set(NETWORKS)):
         sys.exit(f"unknown networks {', '.join(unknown)}: {', '.join(NETWORKS)}")
+    from benchmarks import performance
+
     os.chdir(ROOT)
-    found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+    found = performance.read("peers")
     for name in names or NETWORKS:
         times = compare(name)
-        versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-        where = f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}, {versions}"
-        found[name] = {"times": times, "measured": where}
+        found[name] = {"times": times, "measured": performance.measured()}
         print(" | ".join(row(name, times)), flush=True)
-        FOUND.parent.mkdir(exist_ok=True)
-        FOUND.write_text(json.dumps(found, indent=1) + "\n")
-        PAGE.write_text(page(found))
+        performance.keep("peers", found)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import peers, tables
+from benchmarks import peers, performance, scaling, tables
 from benchmarks.forecasting import TABLES
 from benchmarks.results import DOCS, ROWS, command, page
 from cityjax.overrides import resolve
@@ -71,10 +71,17 @@ def test_the_forecasting_page_shows_every_run_and_no_other():
 
 
 def test_the_performance_page_shows_what_was_timed():
-    if not peers.FOUND.exists():
-        assert not peers.PAGE.exists()
-        return
-    found = json.loads(peers.FOUND.read_text(encoding="utf-8"))
+    found = performance.read("peers")
     assert set(found) <= set(peers.NETWORKS)
     assert all({"cityjax", "eager"} <= set(each["times"]) for each in found.values())
-    assert peers.PAGE.read_text(encoding="utf-8") == peers.page(found)
+    assert {path.stem for path in performance.FOLDER.glob("*.json")} <= set(performance.SECTIONS)
+    assert performance.PAGE.read_text(encoding="utf-8") == performance.page()
+
+
+def test_the_scaling_page_shows_the_points_that_were_measured():
+    if not scaling.FOUND.exists():
+        assert not scaling.PAGE.exists()
+        return
+    found = json.loads(scaling.FOUND.read_text(encoding="utf-8"))
+    assert set(found["points"]) <= set(scaling.POINTS)
+    assert scaling.PAGE.read_text(encoding="utf-8") == scaling.page(found)

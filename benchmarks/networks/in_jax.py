@@ -106,7 +106,8 @@ def _pair(generator: Any, discriminator: Any) -> Learner:
     return adversarial(*models, *optimizers, latent_size=LATENT)
 
 
-def _forecaster(name: str, graph: np.ndarray) -> Learner:
+def forecaster(name: str, graph: np.ndarray) -> Learner:
+    """Return the learner of "stid" or "tgcn" for so many sensors as the graph [N, N] has."""
     if name == "stid":
         module = STID(HORIZON, STEPS_PER_DAY, CITY_HIDDEN, dropout=0.0)
     else:
@@ -159,7 +160,7 @@ def start(name: str, plain: bool) -> tuple[Any, State, Any, dict[str, Any]]:
         batch, learner = images(), (PLAIN if plain else OURS)[name]()
     else:
         batch, graph = city()
-        learner = _forecaster(name, graph)
+        learner = forecaster(name, graph)
     state = jax.jit(learner.init)(jax.random.key(0), batch)
     shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(state.params).items()}
     sent: dict[str, Any] = {"shapes": shapes}

@@ -23,21 +23,21 @@ def images() -> dict[str, np.ndarray]:
     }
 
 
-def city() -> tuple[dict[str, Any], np.ndarray]:
+def city(windows: int = WINDOWS, sensors: int = SENSORS) -> tuple[dict[str, Any], np.ndarray]:
     """Return a batch of windows as `data.forecast` gathers them, and a graph's matrix [N, N]."""
     random = np.random.default_rng(0)
     both = STEPS + HORIZON
-    shape = (WINDOWS, both, SENSORS, 0)
+    shape = (windows, both, sensors, 0)
     inputs = {
-        "history": random.normal(size=(WINDOWS, STEPS, SENSORS, 1)).astype(np.float32),
-        "observed": np.ones((WINDOWS, STEPS, SENSORS), bool),
-        "clock": random.integers(0, (STEPS_PER_DAY, 7, 365), (WINDOWS, both, 3)).astype(np.int32),
+        "history": random.normal(size=(windows, STEPS, sensors, 1)).astype(np.float32),
+        "observed": np.ones((windows, STEPS, sensors), bool),
+        "clock": random.integers(0, (STEPS_PER_DAY, 7, 365), (windows, both, 3)).astype(np.int32),
         "known": np.zeros(shape, np.float32),
         "profile": np.zeros(shape, np.float32),
     }
-    targets = random.normal(size=(WINDOWS, HORIZON, SENSORS)).astype(np.float32)
+    targets = random.normal(size=(windows, HORIZON, sensors)).astype(np.float32)
     mask = np.ones(targets.shape, bool)
-    graph = (random.random((SENSORS, SENSORS)) < 0.05) + np.eye(SENSORS)
+    graph = (random.random((sensors, sensors)) < 0.05) + np.eye(sensors)
     matrix = (graph / graph.sum(axis=1, keepdims=True)).astype(np.float32)
     return {"inputs": inputs, "targets": targets, "mask": mask}, matrix
 

@@ -1,0 +1,41 @@
+"""docs/results/performance.md, and the JSON files behind it: what was measured, and where."""
+
+import json
+import time
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks import end_to_end, peers
+from benchmarks.results import DOCS, commit, cpu
+
+FOLDER, PAGE = DOCS / "performance", DOCS / "performance.md"
+SECTIONS = {"peers": peers.section, "end_to_end": end_to_end.section}
+PACKAGES = ("jax", "flax", "torch")
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return what a command has measured so far, {} at first."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def keep(name: str, found: dict[str, Any]) -> None:
+    """Keep what a command has measured, and write the page."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+def measured() -> str:
+    """Say what is measured here and now: commit, day, processor, versions."""
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}, {versions}"
+
+
+def page() -> str:
+    """Return the page, from the JSON files that are there."""
+    lines = ["# Performance", ""]
+    for name, section in SECTIONS.items():
+        if found := read(name):
+            lines += [*section(found), ""]
+    return "\n".join(lines)
