@@ -53,8 +53,10 @@ def fit(
     state = trainer.place(state)
     step = int(state.step)
     while step < steps:
-        if sums is None or step % log_every == 0:
+        if sums is None:
             sums = trainer.zero_sums(state, source)
+        elif step % log_every == 0:  # without the shapes, which take longer than many an update
+            sums = trainer.place(jax.tree.map(jnp.zeros_like, sums))
         stop = next_stop(step, steps, intervals)
         state, sums = trainer.train(state, sums, source, stop - step)
         step = stop
