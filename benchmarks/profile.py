@@ -96,7 +96,7 @@ def _spans(data: Any, module: str) -> Iterable[Span]:
             for event in line.events:
                 values = dict(event.stats)
                 if values.get("hlo_module") == module and "hlo_op" in values:
-                    begun[values["_p"]] = values["run_id"], values["hlo_op"], event
+                    begun[values.get("_p", len(begun))] = values["run_id"], values["hlo_op"], event
                 elif event.name.startswith("end: "):
                     ended[values.get("_c")] = event.end_ns
     for number, (run, name, event) in begun.items():

@@ -190,13 +190,17 @@ def page(found: dict[str, Any]) -> str:
                 ("MB, process", "process", 2**20, False),
             ):
                 raw = [getattr(point, field) if point else None for point in points]
-                cells = ["" if value is None else f"{value / unit:.3g}" for value in raw]
+                cells = ["" if value is None else _short(value / unit) for value in raw]
                 numbers = [value for value in raw if value is not None]
                 full = fitted and len(numbers) == len(raw)
                 cells.append(f"{exponent(sweep.values, numbers):.2f}" if full else "")
                 lines.append(f"| {model}: {name} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join([*lines, f"Measured: {found['measured']}", ""])
+
+
+def _short(number: float) -> str:
+    return f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
 
 
 def series(found: dict[str, Any], sweep: Sweep, model: str) -> list[Point | None]:
@@ -227,7 +231,7 @@ def draw(found: dict[str, Any]) -> Any:
             axes.set_yscale("log")
             axes.set_xticks(sweep.values)
             axes.xaxis.set_major_formatter(plain)
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
             axes.yaxis.set_major_formatter(plain)
             axes.yaxis.set_minor_formatter(NullFormatter())
         row[1].legend(frameon=False, fontsize=8, labelcolor=INK)

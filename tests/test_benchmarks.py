@@ -134,6 +134,23 @@ def test_both_sides_train_cnn_mnist():
     assert sizes == sorted(leaf.size for leaf in jax.tree.leaves(like.params))
 
 
+def test_the_loop_in_pytorch_learns_its_digits(monkeypatch):
+    torch = pytest.importorskip("torch")
+    from benchmarks.networks import digits_in_torch
+
+    settings = resolve(["experiment=cnn_mnist"]).configs[0].to_dict()
+    settings |= {"channels": [4], "hidden_sizes": [16], "batch_size": 32, "steps": 60}
+    settings |= {"folder": "nowhere", "channels_last": True, "eval_every": 30, "dropout": 0.0}
+    # A white row names the digit; the last 5,000 are validation, which is left out.
+    labels = torch.arange(5_100) % 10
+    images = torch.zeros(5_100, 1, 28, 28, dtype=torch.uint8)
+    images[torch.arange(5_100), 0, 2 * labels] = 255
+    monkeypatch.setattr(digits_in_torch, "read", lambda *_: (images, labels))
+    found = list(digits_in_torch.train(settings))
+    assert [step for step, _ in found] == [30, 60]
+    assert found[-1][1] < 0.5  # by chance it is 0.9
+
+
 def test_growth_is_fitted_to_the_largest_points():
     values = (1, 2, 4, 8, 16)
     assert scaling.exponent(values, [5.0, 5.0, 32.0, 256.0, 2048.0]) == pytest.approx(3)
