@@ -56,7 +56,7 @@ def fit(
         if sums is None:
             sums = trainer.zero_sums(state, source)
         elif step % log_every == 0:  # without the shapes, which take longer than many an update
-            sums = trainer.place(jax.tree.map(jnp.zeros_like, sums))
+            sums = trainer.zeros(sums)
         stop = next_stop(step, steps, intervals)
         state, sums = trainer.train(state, sums, source, stop - step)
         step = stop

@@ -155,7 +155,11 @@ class Trainer:
     def zero_sums(self, state: State, source: Source) -> Sums:
         """Return the sums of no update, of the shapes that `train` adds to."""
         _, sums = jax.eval_shape(self.learner.step, state, self._batch_shapes(state, source))
-        return self._zeros(sums)
+        return self.zeros(sums)
+
+    def zeros(self, shapes: Sums) -> Sums:
+        """Return sums of nothing, of the shapes that others have."""
+        return self.place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def evaluate(self, state: State, batches: Batches) -> Sums:
         """Add up `learner.evaluate` over all batches of a split."""
@@ -166,7 +170,7 @@ class Trainer:
             self._placed[id(original)] = original, self.place(original)
         _, source = self._placed[id(original)]
         shapes = jax.eval_shape(self.learner.evaluate, state, self._batch_shapes(state, source))
-        sums = self._zeros(shapes)
+        sums = self.zeros(shapes)
         # Each batch adds to the sums of the one before: run at once, their scratch memory adds up.
         for number in range(batches.count):
             outputs = self._evaluation(state, sums, source, jnp.int32(number), *self._index())
@@ -175,9 +179,6 @@ class Trainer:
 
     def _batch_shapes(self, state: State, source: Source) -> Batch:
         return jax.eval_shape(source, state.key, state.step)
-
-    def _zeros(self, shapes: Sums) -> Sums:
-        return self.place(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def _program(self, state: State, sums: Sums, source: Source, updates: int) -> Any:
         if updates not in self._training:
