@@ -191,8 +191,8 @@ def profile(name: str) -> tuple[Table, str]:
     """Trace the step of a network; return its table and the verdict."""
     from benchmarks.networks.in_jax import start
 
-    jitted, state, batch, _ = start(name, plain=False)
-    program = jitted.lower(state, batch).compile()
+    learner, state, batch, _ = start(name, plain=False)
+    program = jax.jit(learner.step, donate_argnums=0).lower(state, batch).compile()
     text = program.as_text()
 
     def step() -> Any:

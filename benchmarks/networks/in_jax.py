@@ -42,8 +42,9 @@ from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
 from cityjax.ops import random
 from cityjax.ops.graph import dense_matmul
+from cityjax.parallel import Trainer, choose_chunk
 
-Step = Callable[[], float]
+Train = Callable[[int], float]  # so many updates -> their mean loss, or the last one's
 
 
 class PlainCNN(nn.Module):
@@ -133,25 +134,37 @@ PLAIN = {
 }
 
 
-def jax_side(name: str, plain: bool) -> tuple[Step, dict[str, Any]]:
-    """Return a step that gives its loss, and what another side needs to take the same one.
+def jax_side(name: str, plain: bool) -> tuple[Train, int, dict[str, Any]]:
+    """Return what trains, updates per dispatch, and what another side needs to do the same.
 
-    The loss of a GAN is the discriminator's. What is returned: "shapes" of the weights by path, and
-    the "latent" points of a GAN's first step.
+    cityjax trains as its runs do, with as many updates per dispatch as it chooses itself; plain
+    Flax with one. The loss of a GAN is the discriminator's. What others need: "shapes" of the
+    weights by path, and the "latent" points of a GAN's first step.
     """
-    compiled, state, batch, sent = start(name, plain)
+    learner, state, batch, sent = start(name, plain)
+    source = jax.tree_util.Partial(_same, batch)
+    trainer = Trainer(learner)
+    chunk = 1 if plain else choose_chunk(learner, source, state)
 
-    def step() -> float:
+    def train(updates: int) -> float:
         nonlocal state
-        state, sums = compiled(state, batch)
+        sums = trainer.zero_sums(state, source)
+        for _ in range(0, updates, chunk):
+            state, sums = trainer.train(state, sums, source, min(chunk, updates))
         total, count = sums["discriminator_loss" if name in GANS else "loss"]
         return float(total) / float(count)
 
-    return step, sent
+    return train, chunk, sent
 
 
-def start(name: str, plain: bool) -> tuple[Any, State, Any, dict[str, Any]]:
-    """Return the jitted step, which is given the state, its state and batch, and what is sent."""
+def _same(batch: Any, key: jax.Array, step: jax.Array) -> Any:
+    """Give the same batch at every step."""
+    del key, step
+    return batch
+
+
+def start(name: str, plain: bool) -> tuple[Learner, State, Any, dict[str, Any]]:
+    """Return the learner, its first state, its batch, and what is sent to other sides."""
     if not plain:
         from cityjax.process import keep_freed_memory
 
@@ -168,7 +181,7 @@ def start(name: str, plain: bool) -> tuple[Any, State, Any, dict[str, Any]]:
         key = jax.random.fold_in(step_key(state), 0)
         sent["latent"] = np.asarray(random.normal(key, (len(batch["mask"]), LATENT))).tolist()
     state = state.replace(params=_filled(name, shapes, plain))
-    return jax.jit(learner.step, donate_argnums=0), state, jax.device_put(batch), sent
+    return learner, state, jax.device_put(batch), sent
 
 
 def _filled(name: str, shapes: dict[str, tuple[int, ...]], plain: bool) -> Any:

@@ -25,12 +25,12 @@ from benchmarks.networks.shared import (
     weights,
 )
 
-Step = Callable[[], float]
+Train = Callable[[int], float]  # so many updates -> the last one's loss
 Held = dict[str, nn.Parameter]
 
 
-def torch_side(name: str, sent: dict[str, Any], variant: str) -> Step:
-    """Return a step that gives its loss.
+def torch_side(name: str, sent: dict[str, Any], variant: str) -> Train:
+    """Return what trains.
 
     sent: of `jax_side`. variant: "eager", "channels_last" (images and kernels) or "compile".
     """
@@ -45,14 +45,23 @@ def torch_side(name: str, sent: dict[str, Any], variant: str) -> Step:
     optimizer = torch.optim.Adam(held.values(), LEARNING_RATE, fused=True)
     loss = torch.compile(loss) if variant == "compile" else loss
 
-    def step() -> float:
+    def step() -> Any:
         optimizer.zero_grad()
         value = loss()
         value.backward()
         optimizer.step()
-        return value.item()
+        return value
 
-    return step
+    return _repeated(step)
+
+
+def _repeated(step: Callable[[], Any]) -> Train:
+    def train(updates: int) -> float:
+        for _ in range(updates - 1):
+            step()
+        return step().item()
+
+    return train
 
 
 def _arrays(name: str, sent: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
@@ -129,7 +138,7 @@ def _classifier(name: str, held: Held, channels_last: bool) -> Callable[[], Any]
     return lambda: functional.cross_entropy(logits(), targets)
 
 
-def _gan(name: str, held: Held, latent: Any, variant: str) -> Step:
+def _gan(name: str, held: Held, latent: Any, variant: str) -> Train:
     real = torch.tensor(images()["inputs"]).permute(0, 3, 1, 2).contiguous()
     if variant == "channels_last":
         real = real.to(memory_format=torch.channels_last)
@@ -183,7 +192,7 @@ def _gan(name: str, held: Held, latent: Any, variant: str) -> Step:
     }
     first = [latent]
 
-    def step() -> float:
+    def step() -> Any:
         fakes = generate(first.pop() if first else torch.randn(DIGITS, LATENT))
         optimizers["discriminator"].zero_grad()
         value = discriminator_loss(fakes.detach())
@@ -197,9 +206,9 @@ def _gan(name: str, held: Held, latent: Any, variant: str) -> Step:
         for parameter in judge.values():
             parameter.requires_grad_(True)
         optimizers["generator"].step()
-        return value.item()
+        return value
 
-    return step
+    return _repeated(step)
 
 
 def _forecaster(name: str, held: Held) -> Callable[[], Any]:

@@ -64,9 +64,7 @@ def _once(x: jax.Array) -> jax.Array:
 
 
 @_once.defjvp
-def _once_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+def _once_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     return primals[0], jax.lax.optimization_barrier(tangents[0])
 
 
