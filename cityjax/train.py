@@ -1,5 +1,6 @@
 """One seed of a run: begun or resumed, trained with its hooks, judged."""
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,6 +211,13 @@ def _restore_last(run: Run, seed: int) -> tuple[State, Sums]:
 
 
 def _tensorboard(path: Path, seed: int, step: int) -> Any:
-    from tensorboardX import SummaryWriter
-
+    # Where PyTorch is installed, tensorboardX imports it for the name of a type: two seconds.
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
     return SummaryWriter(str(path / "tensorboard" / f"seed={seed}"), purge_step=step + 1)

@@ -417,6 +417,17 @@ def test_summary_before_the_first_step(capsys):
     assert "3,190 parameters" in head and "MB" in head  # 784 * 4 + 4 + 4 * 10 + 10
 
 
+def test_a_run_imports_no_pytorch_where_there_is_one(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise AssertionError('PyTorch was imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in list(sys.modules):
+        if name == "torch" or name.partition(".")[0] == "tensorboardX":
+            monkeypatch.delitem(sys.modules, name)
+    command.run([*MLP, f"workdir={tmp_path / 'run'}", "progress=off"])
+    assert list((tmp_path / "run" / "tensorboard").rglob("events*"))
+    assert "torch" not in sys.modules
+
+
 def test_run_from_python_returns_the_result(tmp_path):
     result = command.run([*MLP, "progress=off"])
     assert result.workdir.parent == Path("runs/mlp_mnist")
