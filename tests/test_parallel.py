@@ -19,7 +19,7 @@ from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.models.mlp import MLP
-from cityjax.parallel import Trainer, memory_errors
+from cityjax.parallel import Trainer, compiler_options, memory_errors
 from cityjax.run import load, run
 from cityjax.tasks import digits
 
@@ -242,3 +242,12 @@ def test_running_out_of_memory_is_one_line_and_other_errors_stay():
         raise MemoryError("Unable to allocate 8. TiB for an array")
     with pytest.raises(jax.errors.JaxRuntimeError, match="mine"), memory_errors():
         raise jax.errors.JaxRuntimeError("INTERNAL: mine")
+
+
+def test_an_xla_that_does_not_know_an_option_is_not_told(monkeypatch):
+    def refuse(self, compiler_options=None):
+        if compiler_options:
+            raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
+    assert compiler_options.__wrapped__() is None

@@ -1,9 +1,10 @@
 """Convolutions that are XLA's own, except for a weight gradient that is fast on a CPU.
 
 XLA computes the gradient of a convolution's kernel as another convolution, whose "kernel" is as
-large as an image. On a CPU that is up to 25 times slower than the matrix products it is made of:
-for each place in the kernel, the slice of the input which that place meets, times the gradient of
-the output. Here it is computed so; everything else, and every other platform, is left to XLA.
+large as an image. On a CPU that is up to 25 times slower than the matrix product it is made of: of
+what each place in the kernel meets in the input, side by side as columns, and the gradient of the
+output. Here it is computed so, and a convolution of one channel likewise, from its columns;
+everything else, and every other platform, is left to XLA.
 """
 
 import functools
@@ -18,7 +19,7 @@ from jax import lax
 
 Pairs = tuple[tuple[int, int], ...]
 
-# Beyond this many places in the kernel there are too many small matrix products.
+# Beyond this many places in the kernel, columns would be many times the images.
 MOST_PLACES = 64
 # Bytes of columns that are made at a time.
 CACHE = 2**21
@@ -180,11 +181,23 @@ def _conv(
     precision: Any,
 ) -> jax.Array:
     """Convolve lhs [B, *space, C] with rhs [*kernel, C, F]; strides or dilation are all one."""
-    return _native(lhs, rhs, strides, pads, dilation, precision)
+    native = functools.partial(
+        _native, strides=strides, pads=pads, dilation=dilation, precision=precision
+    )
+    if lhs.shape[-1] > 1 or max(dilation) > 1:
+        return native(lhs, rhs)
+
+    def on_cpu(lhs, rhs):  # as columns: XLA's own is slow where there is one channel to add up
+        shape = jax.eval_shape(native, lhs, rhs).shape
+        met = _slices(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
+        columns = jnp.concatenate([x.reshape(-1, 1) for x in met], axis=1)
+        return jnp.matmul(columns, rhs.reshape(len(met), -1), precision=precision).reshape(shape)
+
+    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=native)
 
 
 def _conv_forward(lhs, rhs, strides, pads, dilation, precision):
-    return _native(lhs, rhs, strides, pads, dilation, precision), (lhs, rhs)
+    return _conv(lhs, rhs, strides, pads, dilation, precision), (lhs, rhs)
 
 
 def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
