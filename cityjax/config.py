@@ -22,7 +22,7 @@ PLACE_KEYS = ("workdir", "resume", "progress")
 UNHASHED_KEYS = (*PLACE_KEYS, "checkpoint_every")
 # Names with a meaning of their own beside the fields, which no experiment may take.
 RESERVED_KEYS = ("experiment", "config", "evaluate_only", "resolved", "unused", "models", "hash")
-RESERVED_KEYS += ("to_dict", "model_options", "make_optimizer")
+RESERVED_KEYS += ("neutral", "to_dict", "model_options", "make_optimizer")
 # jax keeps seeds and step counters in 32 bits.
 LARGEST_INTEGER = 2**31 - 1
 # `model.KEY` at the command line is the field `model_KEY` of the configuration.
@@ -43,14 +43,17 @@ class RunConfig:
     """Keys of every run; an experiment subclasses it, adds its own and changes defaults.
 
     A subclass that adds checks calls `super().__post_init__()` first. Keys it has no use for go in
-    `unused`: they cannot be given, are missing from the help and do not count in the hash. One with
-    a choice of models names them in `models` and has a field `model`, the name of one of them.
+    `unused`: they cannot be given, are missing from the help and do not count in the hash. A key
+    that is younger than runs one may have names in `neutral` the value that changes nothing: there
+    it does not count in the hash either. One with a choice of models names them in `models` and has
+    a field `model`, the name of one of them.
 
     Raises:
       ConfigError: a value is out of range or no known choice, or an unused key is given.
     """
 
     unused: ClassVar[tuple[str, ...]] = ()
+    neutral: ClassVar[Mapping[str, Any]] = {}
     models: ClassVar[Mapping[str, Any]] = {}
 
     seed: int = option(0, "first random seed, an integer of at least 0")
@@ -136,11 +139,16 @@ class RunConfig:
     def hash(self) -> str:
         """Sha256, in hex, over the keys that change what a run computes or writes as metrics.
 
-        Left out: `workdir`, `resume`, `progress`, `checkpoint_every` and the unused keys.
+        Left out: `workdir`, `resume`, `progress`, `checkpoint_every`, the unused keys, and those
+        that are `neutral`.
         `log_every` and `eval_every` count: they decide which metric lines exist and which
         checkpoint is best. The experiment's name is not part of it.
         """
-        counted = {key: value for key, value in self.to_dict().items() if key not in UNHASHED_KEYS}
+        counted = {
+            key: value
+            for key, value in self.to_dict().items()
+            if key not in UNHASHED_KEYS and not (key in self.neutral and value == self.neutral[key])
+        }
         text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -27,7 +27,8 @@ from cityjax.tasks.problem import GRAPHS, INPUTS, make_problem
 DAY, WEEK = 86_400, 7 * 86_400
 _TRAINED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay")
 _TRAINED += ("gradient_clip", "steps", "eval_every", "log_every", "loss")
-_FIXED = (*_TRAINED, "scale")
+_SAME = ("members",)  # of models that always start from the same weights
+_FIXED = (*_TRAINED, *_SAME, "scale")
 _ONCE = {"steps": 1, "eval_every": 1, "log_every": 1}
 _HIDDEN = {"hidden_size": "units of a hidden layer"}
 _DROPOUT = {"dropout": "dropout rate, 0 to below 1"}
@@ -51,12 +52,15 @@ MODELS = MappingProxyType(
                 "neighbour_lags": "how many of their last values",
             },
             {"batch_size": 64, "eval_every": LARGEST_INTEGER, "log_every": LARGEST_INTEGER},
-            (*_TRAINED, "quantiles"),
+            (*_TRAINED, *_SAME, "quantiles"),
         ),
-        "experts": Choice(forecasters.experts, {}, {"learning_rate": 0.02, "steps": 300}),
-        "nlinear": Choice(forecasters.nlinear, _PER_SENSOR),
+        "experts": Choice(forecasters.experts, {}, {"learning_rate": 0.02, "steps": 300}, _SAME),
+        "nlinear": Choice(forecasters.nlinear, _PER_SENSOR, {}, _SAME),
         "dlinear": Choice(
-            forecasters.dlinear, {"window": "steps of the moving average, odd", **_PER_SENSOR}
+            forecasters.dlinear,
+            {"window": "steps of the moving average, odd", **_PER_SENSOR},
+            {},
+            _SAME,
         ),
         "stid": Choice(
             forecasters.stid,
@@ -108,6 +112,7 @@ class ForecastConfig(RunConfig):
     """
 
     models = MODELS
+    neutral = MappingProxyType({"members": 1})
 
     data: str = option("", "a data set (python -m cityjax.data), or a file or folder of one's own")
     model: str = option("stid", ", ".join(MODELS))
@@ -119,6 +124,7 @@ class ForecastConfig(RunConfig):
     scale: tuple[str, ...] = option(("standard",), "in turn, of: " + ", ".join(forecasters.SCALES))
     loss: str = option("auto", ", ".join(LOSSES) + "; auto: as the metric that selects")
     quantiles: tuple[float, ...] = option((), "levels to forecast, rising; none for points")
+    members: int = option(1, "models, trained side by side, whose mean is the forecast")
     refit: bool = option(False, "train on validation too, without selection or intervals")
     steps: int = 2000
     batch_size: int = 32
@@ -136,6 +142,7 @@ class ForecastConfig(RunConfig):
         check_choice(self, "graph", GRAPHS)
         check_choice(self, "scale", forecasters.SCALES)
         check_choice(self, "loss", LOSSES)
+        check_range(self, "members", at_least=1)
         check_range(self, "quantiles", above=0, below=1)
         if list(self.quantiles) != sorted(set(self.quantiles)) or len(self.quantiles) == 1:
             raise ConfigError("quantiles are two or more levels that rise: [0.05,0.5,0.95]")
@@ -170,6 +177,7 @@ def forecast(config: ForecastConfig) -> Experiment:
         optimizer=config.make_optimizer(),
         batch_size=config.batch_size,
         loss=config.loss,
+        members=1 if "members" in config.unused else config.members,
         refit=config.refit,
         data=hashes,
     )

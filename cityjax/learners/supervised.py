@@ -28,6 +28,22 @@ def gradients(objective: Callable, params: Any, axis_name: str | None) -> tuple[
     return (grads if axis_name is None else jax.lax.pmean(grads, axis_name)), aux
 
 
+def measures(
+    loss: Callable[[Any, Batch], tuple[jax.Array, jax.Array]],
+    metrics: Mapping[str, Metric] | None,
+) -> Callable[[Any, Batch], Sums]:
+    """Return what sums up outputs: `(outputs, batch) -> sums`, the loss and every metric."""
+
+    def measure(outputs: Any, batch: Batch) -> Sums:
+        named = (metrics or {}).items()
+        return {
+            "loss": loss(outputs, batch),
+            **{name: metric.accumulate(outputs, batch) for name, metric in named},
+        }
+
+    return measure
+
+
 def supervised(
     model: Model,
     loss: Callable[[Any, Batch], tuple[jax.Array, jax.Array]],
@@ -39,11 +55,7 @@ def supervised(
     loss: `(outputs, batch) -> (sum, count)`, masked; it is divided once, over the whole axis.
     metrics: accumulated by `step` and `evaluate` beside the loss, under their names.
     """
-    metrics = metrics or {}
-
-    def measure(outputs: Any, batch: Batch) -> Sums:
-        sums = {name: metric.accumulate(outputs, batch) for name, metric in metrics.items()}
-        return {"loss": loss(outputs, batch), **sums}
+    measure = measures(loss, metrics)
 
     def init(key: jax.Array, batch: Batch) -> State:
         model_key, run_key = jax.random.split(key)

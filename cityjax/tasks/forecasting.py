@@ -15,7 +15,7 @@ from cityjax.data.files import DataError
 from cityjax.data.sources import Batches, in_order
 from cityjax.fit import predict_mean
 from cityjax.learner import Experiment, Learner, Model, State
-from cityjax.learners import closed_form, supervised
+from cityjax.learners import average, closed_form, supervised
 from cityjax.models.ridge import Regression
 from cityjax.tasks import forecast_figures, intervals
 from cityjax.tasks.problem import (
@@ -56,14 +56,16 @@ def forecast_experiment(
     optimizer: optax.GradientTransformation,
     batch_size: int,
     loss: str = "auto",
+    members: int = 1,
     refit: bool = False,
     data: Mapping[str, str] = {},
 ) -> Experiment:
     """Return the experiment that trains a forecaster and scores it beside its floors.
 
-    loss: of LOSSES; "auto" is squared where the metric that selects is, else absolute. refit: train
-    on validation too, everything having been settled before: no checkpoint is selected, and there
-    are no intervals. data: name -> sha256.
+    loss: of LOSSES; "auto" is squared where the metric that selects is, else absolute. members: how
+    many models are trained whose mean is the forecast. refit: train on validation too, everything
+    having been settled before: no checkpoint is selected, and there are no intervals. data: name ->
+    sha256.
     """
     train, parts = forecast.sources(
         problem.data,
@@ -97,7 +99,11 @@ def forecast_experiment(
             metrics=problem.metrics,
         )
     else:
-        learner = supervised(forecaster, _loss(problem, loss), optimizer, problem.metrics)
+        error = _loss(problem, loss)
+        learner = supervised(forecaster, error, optimizer, problem.metrics)
+        if members > 1:
+            learner = average([learner] * members, error, problem.metrics)
+            text["members"] = f"the mean of {members} models, of quantiles level by level"
     if refit:
         parts.pop("validation")
     whole = lead_name((1, problem.horizon))
