@@ -5,6 +5,7 @@ import enum
 import subprocess
 import sys
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import pytest
@@ -195,6 +196,15 @@ def test_the_hash_ignores_place_and_saving_and_nothing_else():
 def test_the_hash_does_not_depend_on_how_a_number_was_written():
     assert Config(learning_rate=1).hash() == Config(learning_rate=1.0).hash()
     assert len(Config().hash()) == 64 and int(Config().hash(), 16) > 0
+
+
+def test_a_younger_key_counts_in_the_hash_only_where_it_changes_something():
+    @dataclass(frozen=True)
+    class Younger(Config):
+        neutral = MappingProxyType({"members": 1})
+        members: int = 1
+
+    assert Younger().hash() == Config().hash() != Younger(members=2).hash()
 
 
 def test_the_hash_of_a_configuration_does_not_change_between_versions_by_accident():

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cityjax import losses
 from cityjax.learner import data_key, from_linen
-from cityjax.learners import adversarial, moving_average, supervised
+from cityjax.learners import adversarial, average, moving_average, supervised
 from cityjax.models.cnn import CNN
 from cityjax.models.mlp import MLP
 from cityjax.ops import random
@@ -88,6 +88,11 @@ def case(name, dtype):
         model = from_linen(MLP((8,), 3, activation="tanh", dropout=0.5))
         learner = supervised(model, losses.softmax_cross_entropy, sgd)
         return moving_average(learner, 0.9), source_of(dtype, labels)
+    if name == "mean of two":
+        model = from_linen(MLP((8,), 3, activation="tanh", dropout=0.5))
+        learner = supervised(model, losses.squared_error, sgd)
+        members = [learner, moving_average(learner, 0.9)]
+        return average(members, losses.squared_error), source_of(dtype, values)
     learner = adversarial(
         from_linen(Generator()),
         from_linen(Discriminator()),
@@ -202,7 +207,8 @@ FORMS = {
     "vmap over shards": run_vmap_axis,
     "vmap over seeds": run_vmap_seeds,
 }
-CASES = ("masked regression", "cnn with batch norm", "mlp with dropout", "gan", "gan with penalty")
+CASES = ("masked regression", "cnn with batch norm", "mlp with dropout", "mean of two", "gan")
+CASES += ("gan with penalty",)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -232,6 +232,20 @@ def test_a_seed_that_diverged_leaves_no_ensemble(town, tmp_path, no_figures, mon
     assert again.result["ensemble"] == none
 
 
+def test_a_mean_of_models_is_one_run_and_learns_on_in_a_refit(town, tmp_path, no_figures):
+    given = [*arguments("synthetic_city", "stid"), f"data={town}", "history=12", "horizon=6"]
+    alone = run([*given, f"workdir={tmp_path / 'one'}"]).result
+    given += ["members=3", "quantiles=[0.1,0.5,0.9]"]
+    result = run([*given, "refit=true", f"workdir={tmp_path / 'three'}"]).result
+    assert "members" not in alone["protocol"]
+    assert result["protocol"]["members"] == "the mean of 3 models, of quantiles level by level"
+    experiment, state, _ = load(tmp_path / "three")
+    assert len(state.params) == 3
+    batch = experiment.evaluation["test"].source(state.key, 0)
+    outputs = experiment.learner.predict(state, batch["inputs"])
+    assert outputs.shape[1:] == (6, 3, 3) and (np.diff(outputs, axis=-1) >= 0).all()
+
+
 def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_figures):
     given = [*arguments("synthetic_city", "ridge"), f"data={town}", "horizon=6"]
     plain = run([*given, f"workdir={tmp_path / 'plain'}"])

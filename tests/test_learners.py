@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from cityjax import losses, metrics
+from cityjax import checkpoint, losses, metrics
 from cityjax.data.sources import Batches, in_order
 from cityjax.fit import Hook, fit, next_stop, score
 from cityjax.learner import (
@@ -21,7 +21,7 @@ from cityjax.learner import (
     new_state,
     step_key,
 )
-from cityjax.learners import adversarial, moving_average, supervised
+from cityjax.learners import adversarial, average, moving_average, supervised
 from cityjax.parallel import Trainer
 
 # A linear regression: y = x w, without a bias.
@@ -291,6 +291,82 @@ def test_a_part_of_the_parameters_can_be_averaged(key):
 def test_a_decay_out_of_range_is_refused_by_name(decay):
     with pytest.raises(ValueError, match=f"decay={decay}"):
         moving_average(squared(optax.sgd(0.1)), decay)
+
+
+# Means of learners.
+
+
+def pair(**options):
+    """Two lines that start apart and learn at rates of their own, and their mean."""
+    members = [squared(optax.sgd(0.1)), squared(optax.adam(0.2), (0.0, 1.0))]
+    return members, average(members, losses.squared_error, **options)
+
+
+def test_members_learn_as_they_would_alone_and_their_mean_is_what_judges(key):
+    mean_absolute = {"mae": metrics.mean_absolute_error()}
+    (members, learner), batch = pair(metrics=mean_absolute), regression_batch()
+    state, alone = learner.init(key, batch), [each.init(key, batch) for each in members]
+    expected = 0.0
+    for _ in range(3):
+        state, sums = learner.step(state, batch)
+        pairs = [each.step(own, batch) for each, own in zip(members, alone, strict=True)]
+        alone = [own for own, _ in pairs]
+        expected = np.add(*(own_sums["loss"] for _, own_sums in pairs))
+        np.testing.assert_array_equal(sums["loss"], expected)
+    assert state.step == 3
+    for params, own in zip(state.params, alone, strict=True):
+        np.testing.assert_array_equal(params["w"], own.params["w"])
+    weights = (state.params[0]["w"] + state.params[1]["w"]) / 2  # of lines, the mean is a line
+    predicted = np.asarray(batch["inputs"] @ weights)
+    np.testing.assert_allclose(learner.predict(state, batch["inputs"]), predicted, rtol=1e-5)
+    apart = (predicted - np.asarray(batch["targets"]))[:2]
+    sums = learner.evaluate(state, batch)
+    np.testing.assert_allclose(sums["loss"], (np.sum(apart**2), 2), rtol=1e-5)
+    np.testing.assert_allclose(sums["mae"], (np.sum(np.abs(apart)), 2), rtol=1e-5)
+
+
+def test_the_same_learner_several_times_has_weights_and_noise_of_its_own(key):
+    def init(key, inputs):
+        return {"w": jax.random.normal(key, (inputs.shape[1], 1))}, {}
+
+    def apply(params, model_state, inputs, *, key=None, train=False, axis_name=None):
+        del axis_name
+        noise = jax.random.normal(key, (len(inputs), 1)) if train else 0.0
+        return inputs @ params["w"] + noise, model_state
+
+    member = supervised(Model(init, apply), losses.squared_error, optax.sgd(0.1))
+    learner, batch = average([member] * 3, losses.squared_error), regression_batch()
+    state = learner.init(key, batch)
+    assert len({float(params["w"][0, 0]) for params in state.params}) == 3
+    same = state.replace(params=[state.params[0]] * 3)
+    moved, _ = learner.step(same, batch)
+    assert len({float(params["w"][0, 0]) for params in moved.params}) == 3
+
+
+def test_a_mean_goes_on_from_a_checkpoint_bit_for_bit(key, tmp_path):
+    member = moving_average(squared(optax.adam(0.1)), 0.9)
+    learner = average([member, member], losses.squared_error)
+    batch = regression_batch()
+
+    def source(key, step):
+        return {**batch, "targets": batch["targets"] + jax.random.normal(key, ()) * step}
+
+    source = jax.tree_util.Partial(source)
+    whole = fit(learner, source, learner.init(key, batch), 6, chunk=3)
+    half = fit(learner, source, learner.init(key, batch), 3, chunk=3)
+    checkpoint.save(tmp_path, 3, {"state": half})
+    like = jax.eval_shape(lambda: learner.init(key, batch))
+    half = checkpoint.restore(tmp_path, {"state": like})["state"]
+    again = fit(learner, source, half, 6, chunk=3)
+    for left, right in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
+        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
+            left, right = jax.random.key_data(left), jax.random.key_data(right)
+        np.testing.assert_array_equal(left, right)
+
+
+def test_the_mean_of_no_learners_is_refused():
+    with pytest.raises(ValueError, match="no learners: at least one"):
+        average([], losses.squared_error)
 
 
 # Models from Flax modules.
