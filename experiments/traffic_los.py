@@ -7,15 +7,12 @@ or two on two CPU cores.
 
 from dataclasses import dataclass
 
-from cityjax.choices import tuned
-from cityjax.forecasting import MODELS, ForecastConfig, forecast
+from cityjax.forecasting import ForecastConfig, forecast
 from cityjax.learner import Experiment
 
 
 @dataclass(frozen=True)
 class Config(ForecastConfig):
-    models = tuned(MODELS, {"stid": {"members": 6}})
-
     data: str = "los_loop"
     model: str = "stid"
     inputs: tuple[str, ...] = ("day", "week", "typical_day")

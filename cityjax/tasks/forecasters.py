@@ -26,6 +26,7 @@ from cityjax.tasks.forecasting import ClosedForm, Forecaster
 from cityjax.tasks.problem import Problem
 
 SCALES = ("standard", "root", "logarithm", "typical_day", "instance", "last")
+SCALES += ("mean_season", "median_season")
 
 
 def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> Forecaster:
@@ -33,8 +34,9 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
 
     "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
     comes before it; "typical_day" is the difference from that input, "last" from the last value,
+    "mean_season" and "median_season" from what the window's history was at the same phase,
     "instance" the z-score of each window by itself. Raises DataError where the problem has not the
-    input.
+    input, or the history is shorter than a season.
     """
     values = problem.series.values[: problem.train_stop]
     seen = np.isfinite(values)
@@ -54,6 +56,14 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
             if "typical_day" not in problem.text["inputs"].split(", "):
                 raise DataError("scale has typical_day, which is not among the inputs")
             made.append(transforms.profile_residual())
+        elif name in ("mean_season", "median_season"):
+            if problem.history < problem.season:
+                raise DataError(
+                    f"scale has {name}, which needs a history of at least a season: history="
+                    f"{problem.history} is below {problem.season}"
+                )
+            kinds = {"mean": transforms.mean_season, "median": transforms.median_season}
+            made.append(kinds[name.removesuffix("_season")](problem.season))
         else:
             made.append({"instance": transforms.instance, "last": transforms.last}[name]())
     if isinstance(forecaster, ClosedForm):
