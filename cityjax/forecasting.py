@@ -46,6 +46,7 @@ MODELS = MappingProxyType(
             forecasters.ridge,
             {
                 "penalties": "candidates, shares of the number of rows",
+                "bases": "differences from which are averaged, of: " + ", ".join(forecasters.BASES),
                 "folds": "blocks in time, 4 or more, to choose among them; 0: validation does",
                 **_PER_SENSOR,
                 "hops": "steps along the graph to neighbours whose values are read, 0 for none",
@@ -112,7 +113,7 @@ class ForecastConfig(RunConfig):
     """
 
     models = MODELS
-    neutral = MappingProxyType({"members": 1})
+    neutral = MappingProxyType({"members": 1, "model.bases": ["last"]})
 
     data: str = option("", "a data set (python -m cityjax.data), or a file or folder of one's own")
     model: str = option("stid", ", ".join(MODELS))

@@ -7,7 +7,7 @@ import pytest
 
 from cityjax.learners import closed_form
 from cityjax.metrics import mean_absolute_error
-from cityjax.models.ridge import Regression, autoregression, filled
+from cityjax.models.ridge import Regression, autoregression, filled, last_value
 from cityjax.models.transforms import rescaled, standardise
 
 ROWS, SENSORS, FEATURES, LEADS, TRAIN = 240, 3, 5, 4, 180
@@ -232,3 +232,34 @@ def test_autoregression_is_of_differences_and_comes_back():
     moved["clock"] = inputs["clock"]
     again = make(adjacency[np.ix_(order, order)])
     np.testing.assert_allclose(again.features(moved), features[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_regression_from_two_bases_is_the_mean_of_one_from_each(complete):
+    generator = np.random.default_rng(2)
+    batch = {
+        "inputs": {
+            "history": generator.normal(3, 1, (40, 4, 2, 1)).astype(np.float32),
+            "observed": np.ones((40, 4, 2), bool),
+            "known": np.zeros((40, 6, 2, 0), np.float32),
+            "profile": generator.normal(3, 1, (40, 6, 2, 1)).astype(np.float32),
+            "clock": np.zeros((40, 6, 3), np.int32),
+        },
+        "targets": generator.normal(3, 1, (40, 2, 2)).astype(np.float32),
+        "mask": generator.random((40, 2, 2)) > (-1 if complete else 0.3),
+        "block": np.repeat([0, 1], 20),
+    }
+
+    def profile(inputs):
+        return inputs["profile"][:, -2:, :, 0]
+
+    def forecast(*bases):
+        regression = autoregression(horizon=2, bases=bases)
+        learner = closed_form(regression, steps=1, penalties=(0.1, 10.0), complete=complete)
+        state, _ = learner.step(learner.init(jax.random.key(0), batch), batch)
+        return np.asarray(learner.predict(state, batch["inputs"]))
+
+    apart = [forecast(last_value), forecast(profile)]
+    assert np.abs(apart[0] - apart[1]).max() > 0.1
+    found = forecast(last_value, profile)
+    np.testing.assert_allclose(found, np.mean(apart, axis=0), atol=1e-4)

@@ -283,6 +283,8 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
         (["model=stid", "model.hidden_size=-3"], ["model.hidden_size=-3", "at least 0"]),
         (["model=seasonal", "inputs=[day]"], ["season"]),
         (["scale=[typical_day]", "inputs=[day]"], ["typical_day", "inputs"]),
+        (["model=ridge", "model.bases=[lst]"], ["lst", "last, level, mean_season, profile"]),
+        (["model=ridge", "model.bases=[profile]", "inputs=[]"], ["profile", "inputs needs"]),
         (["scale=[mean_season]", "history=12"], ["mean_season", "history=12 is below 24"]),
         (["graph=distance", "data=YEARS", "horizon=6", "inputs=[]"], ["places"]),
     ],

@@ -60,7 +60,8 @@ def closed_form(
     strengths = jnp.asarray(penalties, jnp.float32)
 
     def shapes(batch: Batch) -> tuple[int, int, int, int]:
-        _, horizon, sensors = batch["targets"].shape
+        encoded = jax.eval_shape(regression.encode, batch["inputs"], batch["targets"])
+        _, horizon, sensors = encoded.shape
         size = jax.eval_shape(regression.features, batch["inputs"]).shape[-1]
         return (1 if complete else horizon), (sensors if per_sensor else 1), size, horizon
 
@@ -79,7 +80,9 @@ def closed_form(
     def moments(batch: Batch, rows: jax.Array) -> Moments:
         """Add up a batch; rows [B, H, N] are those that count."""
         x = regression.features(batch["inputs"])
-        y = jnp.where(rows, regression.encode(batch["inputs"], batch["targets"]), 0)
+        y = regression.encode(batch["inputs"], batch["targets"])
+        rows = jnp.tile(rows, (1, y.shape[1] // rows.shape[1], 1))  # of each thing that is encoded
+        y = jnp.where(rows, y, 0)
         y = jnp.moveaxis(y, 1, 2)  # [B, N, H]
         weight = jnp.moveaxis(rows, 1, 2).astype(x.dtype)
         if complete:

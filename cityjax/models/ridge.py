@@ -1,4 +1,4 @@
-"""Ridge autoregression: the change from the last value, linear in the history and its company.
+"""Ridge autoregression: the change from a base, linear in the history and its company.
 
 What it is linear in is written here; `learners.closed_form` finds the weights.
 """
@@ -16,7 +16,8 @@ class Regression(NamedTuple):
 
     features: inputs -> [B, N, F], of order 1; the first is the constant 1. encode, decode:
     `(inputs, values [B, H, N]) -> [B, H, N]`, to what is regressed and back, such as the
-    difference from the last value.
+    difference from the last value. Encoded may be K things beside each other, [B, K H, N], each
+    with weights and penalties of its own; decode then makes one forecast of theirs.
     """
 
     features: Callable[[Any], jax.Array]
@@ -43,9 +44,15 @@ def age(observed: jax.Array) -> jax.Array:
     return jnp.where(observed.any(axis=1), since, steps) / steps
 
 
+def last_value(inputs: Any) -> jax.Array:
+    """Return the last observed value of the history: [B, 1, N]."""
+    return filled(inputs["history"][..., 0], inputs["observed"])[:, -1:]
+
+
 def autoregression(
     *,
     horizon: int,
+    bases: Sequence[Callable[[Any], jax.Array]] = (last_value,),
     supports: Sequence[np.ndarray] = (),
     neighbour_lags: int = 3,
     gaps: bool = False,
@@ -55,13 +62,14 @@ def autoregression(
 ) -> Regression:
     """Return the features of a window, in the scale that it comes in (`transforms.rescaled`).
 
-    supports: row-normalised adjacencies [N, N]; each adds the last `neighbour_lags` values of the
-    neighbours, a missing one replaced by the one before it. gaps: whether history has missing
-    values; then the age of the last one is a feature. leads: steps ahead at which profiles and
-    known covariates are features, all by default. calendar: of "day", "week", "year", what the
-    origin's clock adds: each lead has its own weights, to which that is the target's clock. Every
-    value enters as its difference from the sensor's last one, which is what makes one set of
-    weights fit all sensors.
+    bases: inputs -> [B, 1 or H, N], from which differences are regressed: what a strong penalty
+    leaves. Of several the forecast is the mean of a regression from each. supports: row-normalised
+    adjacencies [N, N]; each adds the last `neighbour_lags` values of the neighbours, a missing one
+    replaced by the one before it. gaps: whether history has missing values; then the age of the
+    last one is a feature. leads: steps ahead at which profiles and known covariates are features,
+    all by default. calendar: of "day", "week", "year", what the origin's clock adds: each lead has
+    its own weights, to which that is the target's clock. Every value enters as its difference from
+    the sensor's last one, which is what makes one set of weights fit all sensors.
     """
     matrices = [jnp.asarray(support, jnp.float32) for support in supports]
     ahead = np.asarray(leads if leads is not None else range(1, horizon + 1))
@@ -89,10 +97,12 @@ def autoregression(
         return jnp.concatenate(columns, axis=-1)
 
     def encode(inputs: Any, values: jax.Array) -> jax.Array:
-        return values - history(inputs)[:, -1:]
+        return jnp.concatenate([values - base(inputs) for base in bases], axis=1)
 
     def decode(inputs: Any, outputs: jax.Array) -> jax.Array:
-        return outputs + history(inputs)[:, -1:]
+        parts = jnp.split(outputs, len(bases), axis=1)
+        found = [part + base(inputs) for part, base in zip(parts, bases, strict=True)]
+        return sum(found[1:], found[0]) / len(found)
 
     return Regression(features, encode, decode)
 

@@ -17,6 +17,7 @@ from cityjax.models.forecasting import Support, values
 from cityjax.models.linear import DLinear, NLinear
 from cityjax.models.patchtst import PatchTST
 from cityjax.models.ridge import autoregression, filled
+from cityjax.models.ridge import last_value as last_base
 from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
@@ -27,6 +28,8 @@ from cityjax.tasks.problem import Problem
 
 SCALES = ("standard", "root", "logarithm", "typical_day", "instance", "last")
 SCALES += ("mean_season", "median_season")
+# What ridge's forecasts are differences from; level: 0 in its scale, `profile`: the first of them.
+BASES = ("last", "level", "mean_season", "profile")
 
 
 def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> Forecaster:
@@ -57,13 +60,7 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
                 raise DataError("scale has typical_day, which is not among the inputs")
             made.append(transforms.profile_residual())
         elif name in ("mean_season", "median_season"):
-            if problem.history < problem.season:
-                raise DataError(
-                    f"scale has {name}, which needs a history of at least a season: history="
-                    f"{problem.history} is below {problem.season}"
-                )
-            kinds = {"mean": transforms.mean_season, "median": transforms.median_season}
-            made.append(kinds[name.removesuffix("_season")](problem.season))
+            made.append(_season(problem, "scale", name))
         else:
             made.append({"instance": transforms.instance, "last": transforms.last}[name]())
     if isinstance(forecaster, ClosedForm):
@@ -145,10 +142,16 @@ def ridge(
     hops: int = 1,
     neighbour_lags: int = 3,
     folds: int = 0,
+    bases: tuple[str, ...] = ("last",),
 ) -> ClosedForm:
-    """Return ridge autoregression on the window, neighbours, profiles and covariates."""
+    """Return ridge autoregression on the window, neighbours, profiles and covariates.
+
+    bases: of BASES; of several the forecast is the mean of a regression from each. Raises DataError
+    where the problem has not what a base is made of.
+    """
     regression = autoregression(
         horizon=problem.horizon,
+        bases=[_base(name, problem) for name in bases or ("level",)],
         supports=_matrices(problem, hops),
         neighbour_lags=min(neighbour_lags, problem.history),
         gaps=not problem.series.observed.all(),
@@ -156,6 +159,34 @@ def ridge(
         steps_per_day=problem.series.steps_per_day,
     )
     return ClosedForm(regression, penalties, per_sensor, folds=folds)
+
+
+def _base(name: str, problem: Problem) -> Callable[[Any], jax.Array]:
+    """Return what forecasts may be a difference from, in the scale that the regression reads."""
+    if name not in BASES:
+        raise DataError(f"model.bases has {name}, which is none of {', '.join(BASES)}")
+    if name == "last":
+        return last_base
+    if name == "level":
+        return lambda inputs: jnp.zeros_like(inputs["history"][:, :1, :, 0])
+    ahead = slice(-problem.horizon, None)
+    if name == "profile":
+        if not problem.data["profile"].shape[-1]:
+            raise DataError("model.bases has profile: inputs needs typical_day, season, past_years")
+        return lambda inputs: inputs["profile"][:, ahead, :, 0]
+    season = _season(problem, "model.bases")
+    return lambda inputs: season.fit(inputs)[:, ahead, :, 0]
+
+
+def _season(problem: Problem, key: str, kind: str = "mean_season") -> transforms.Transform:
+    """Return the difference from the season of the history; DataError where it has none."""
+    if problem.history < problem.season:
+        raise DataError(
+            f"{key} has {kind}, which needs a history of at least a season: history="
+            f"{problem.history} is below {problem.season}: take more, or leave it out"
+        )
+    kinds = {"mean_season": transforms.mean_season, "median_season": transforms.median_season}
+    return kinds[kind](problem.season)
 
 
 def _outputs(problem: Problem) -> dict[str, Any]:
