@@ -7,7 +7,7 @@ import pytest
 
 from cityjax.learners import closed_form
 from cityjax.metrics import mean_absolute_error
-from cityjax.models.ridge import Regression, autoregression, filled, last_value
+from cityjax.models.ridge import Regression, autoregression, filled, last_observed, mean_season
 from cityjax.models.transforms import rescaled, standardise
 
 ROWS, SENSORS, FEATURES, LEADS, TRAIN = 240, 3, 5, 4, 180
@@ -259,7 +259,18 @@ def test_a_regression_from_two_bases_is_the_mean_of_one_from_each(complete):
         state, _ = learner.step(learner.init(jax.random.key(0), batch), batch)
         return np.asarray(learner.predict(state, batch["inputs"]))
 
-    apart = [forecast(last_value), forecast(profile)]
+    apart = [forecast(last_observed), forecast(profile)]
     assert np.abs(apart[0] - apart[1]).max() > 0.1
-    found = forecast(last_value, profile)
+    found = forecast(last_observed, profile)
     np.testing.assert_allclose(found, np.mean(apart, axis=0), atol=1e-4)
+
+
+def test_a_season_is_the_mean_of_the_history_at_its_phase():
+    # Of a season of three, the five steps have the phases 1 2 0 1 2, those ahead 0 1 2 0.
+    history = np.array([[1, 2, 3, 90, 5], [6, 0, 90, 8, 2], [90] * 5], np.float32).T
+    observed = np.array([[1, 1, 1, 0, 1], [1, 1, 0, 1, 1], [0] * 5], bool).T
+    inputs = {"history": history[None, ..., None], "observed": observed[None]}
+    season = mean_season(inputs, season=3, horizon=4)[0]
+    np.testing.assert_allclose(season[:, 0], [3, 1, 3.5, 3])
+    np.testing.assert_allclose(season[:, 1], [4, 7, 1, 4])  # nothing of phase 0: the others' mean
+    np.testing.assert_allclose(season[:, 2], 0)

@@ -285,7 +285,7 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
         (["scale=[typical_day]", "inputs=[day]"], ["typical_day", "inputs"]),
         (["model=ridge", "model.bases=[lst]"], ["lst", "last, level, mean_season, profile"]),
         (["model=ridge", "model.bases=[profile]", "inputs=[]"], ["profile", "inputs needs"]),
-        (["scale=[mean_season]", "history=12"], ["mean_season", "history=12 is below 24"]),
+        (["model=ridge", "model.bases=[mean_season]", "history=12"], ["history=12 is below"]),
         (["graph=distance", "data=YEARS", "horizon=6", "inputs=[]"], ["places"]),
     ],
 )

@@ -35,15 +35,12 @@ ALL = {
     "logarithm": transforms.logarithm(2.0),
     "instance": transforms.instance(),
     "last": transforms.last(),
-    "mean_season": transforms.mean_season(2),
-    "median_season": transforms.median_season(2),
     "profile_residual": transforms.profile_residual(),
 }
 CHAINS = [
     *((name,) for name in ALL),
     ("square_root", "standardise", "instance"),
     ("profile_residual", "logarithm", "last"),
-    ("standardise", "mean_season", "last"),
     ("standardise", "profile_residual", "instance", "last"),
 ]
 every_chain = pytest.mark.parametrize("names", CHAINS, ids="-".join)
@@ -178,25 +175,3 @@ def test_a_profile_that_is_not_there_and_an_offset_of_zero_are_refused():
         seen(("profile_residual",), window(profiles=0))
     with pytest.raises(ValueError, match="offset=0 is out of range: above 0"):
         transforms.logarithm(0)
-
-
-def test_a_season_is_the_mean_of_the_history_at_its_phase():
-    # Of a season of three, the five steps have the phases 1 2 0 1 2, those ahead 0 1 2.
-    inputs = window(profiles=1, missing=0)
-    inputs["history"][0, :, 0, 0] = [1, 2, 3, 4, 5]
-    inputs["observed"][0, 3, 0] = False  # leaves 1 of phase 1
-    inputs["observed"][0, 2, 1] = False  # leaves nothing of phase 0
-    inputs["history"][0, :, 1, 0] = [6, 0, 0, 8, 2]
-    inputs["observed"][0, :, 2] = False
-    inputs["history"] = np.where(inputs["observed"][..., None], inputs["history"], 0)
-    season = transforms.mean_season(3).fit(inputs)[0, :, :, 0]
-    np.testing.assert_allclose(season[:, 0], [1, 3.5, 3, 1, 3.5, 3, 1, 3.5])
-    np.testing.assert_allclose(season[:, 1], [7, 1, 4, 7, 1, 4, 7, 1])
-    np.testing.assert_allclose(season[:, 2], 0)
-
-
-def test_the_median_of_a_season_ignores_the_one_that_failed():
-    inputs = window(profiles=1, missing=0)
-    inputs["history"][0, :, 0, 0] = [4, 90, 5, 5, 7]
-    season = transforms.median_season(1).fit(inputs)[0, :, :, 0]
-    np.testing.assert_allclose(season[:, 0], 5)

@@ -44,15 +44,31 @@ def age(observed: jax.Array) -> jax.Array:
     return jnp.where(observed.any(axis=1), since, steps) / steps
 
 
-def last_value(inputs: Any) -> jax.Array:
+def last_observed(inputs: Any) -> jax.Array:
     """Return the last observed value of the history: [B, 1, N]."""
     return filled(inputs["history"][..., 0], inputs["observed"])[:, -1:]
+
+
+def mean_season(inputs: Any, *, season: int, horizon: int) -> jax.Array:
+    """Return the mean of the observed history at the phase of each step ahead: [B, H, N].
+
+    season: steps. A phase that was never observed has the mean of the others; a sensor without any
+    value has 0.
+    """
+    values = jnp.where(inputs["observed"], inputs["history"][..., 0], jnp.nan)
+    batch, steps, sensors = values.shape
+    # Rows before the window, so that it has whole seasons.
+    early = ((0, 0), (-steps % season, 0), (0, 0))
+    whole = jnp.pad(values, early, constant_values=jnp.nan)
+    mean = jnp.nanmean(whole.reshape(batch, -1, season, sensors), axis=1)
+    others = jnp.nan_to_num(jnp.nanmean(mean, axis=1, keepdims=True))
+    return jnp.where(jnp.isnan(mean), others, mean)[:, np.arange(horizon) % season]
 
 
 def autoregression(
     *,
     horizon: int,
-    bases: Sequence[Callable[[Any], jax.Array]] = (last_value,),
+    bases: Sequence[Callable[[Any], jax.Array]] = (last_observed,),
     supports: Sequence[np.ndarray] = (),
     neighbour_lags: int = 3,
     gaps: bool = False,

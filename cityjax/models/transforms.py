@@ -189,38 +189,6 @@ def last() -> Transform:
     )
 
 
-def mean_season(steps: int) -> Transform:
-    """x less the mean of the window's observed history at the same phase of a season, by sensor.
-
-    steps: of a season. A phase that was never observed has the mean of the others; a history
-    without any value stays as it is.
-    """
-    return _season(steps, jnp.nanmean)
-
-
-def median_season(steps: int) -> Transform:
-    """x less the median at the same phase: as `mean_season`, but a day that failed is ignored."""
-    return _season(steps, jnp.nanmedian)
-
-
-def _season(steps: int, middle: Callable[..., jax.Array]) -> Transform:
-    def fit(inputs: Any) -> jax.Array:
-        batch, history, sensors = inputs["observed"].shape
-        values = jnp.where(inputs["observed"], inputs["history"][..., 0], jnp.nan)
-        early = -history % steps  # rows before the window, so that it has whole seasons
-        padded = jnp.pad(values, ((0, 0), (early, 0), (0, 0)), constant_values=jnp.nan)
-        season = middle(padded.reshape(batch, -1, steps, sensors), axis=1)
-        others = jnp.nan_to_num(jnp.nanmean(season, axis=1, keepdims=True))
-        phases = (np.arange(inputs["profile"].shape[1]) + early) % steps
-        return jnp.where(jnp.isnan(season), others, season)[:, phases, :, None]
-
-    return Transform(
-        fit,
-        lambda context, values, rows: values - context[:, rows],
-        lambda context, values, rows: values + context[:, rows],
-    )
-
-
 def profile_residual() -> Transform:
     """x less the first profile of its step, such as a typical day.
 

@@ -1,6 +1,6 @@
 """The forecasters by name: from a problem and a model's own options to what can be trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,7 @@ from cityjax.models.experts import Experts
 from cityjax.models.forecasting import Support, values
 from cityjax.models.linear import DLinear, NLinear
 from cityjax.models.patchtst import PatchTST
-from cityjax.models.ridge import autoregression, filled
-from cityjax.models.ridge import last_value as last_base
+from cityjax.models.ridge import autoregression, filled, last_observed, mean_season
 from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
@@ -27,8 +26,7 @@ from cityjax.tasks.forecasting import ClosedForm, Forecaster
 from cityjax.tasks.problem import Problem
 
 SCALES = ("standard", "root", "logarithm", "typical_day", "instance", "last")
-SCALES += ("mean_season", "median_season")
-# What ridge's forecasts are differences from; level: 0 in its scale, `profile`: the first of them.
+# From what ridge takes differences: level is 0 in its scale, profile the first of the inputs.
 BASES = ("last", "level", "mean_season", "profile")
 
 
@@ -37,9 +35,8 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
 
     "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
     comes before it; "typical_day" is the difference from that input, "last" from the last value,
-    "mean_season" and "median_season" from what the window's history was at the same phase,
     "instance" the z-score of each window by itself. Raises DataError where the problem has not the
-    input, or the history is shorter than a season.
+    input.
     """
     values = problem.series.values[: problem.train_stop]
     seen = np.isfinite(values)
@@ -59,8 +56,6 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
             if "typical_day" not in problem.text["inputs"].split(", "):
                 raise DataError("scale has typical_day, which is not among the inputs")
             made.append(transforms.profile_residual())
-        elif name in ("mean_season", "median_season"):
-            made.append(_season(problem, "scale", name))
         else:
             made.append({"instance": transforms.instance, "last": transforms.last}[name]())
     if isinstance(forecaster, ClosedForm):
@@ -151,7 +146,7 @@ def ridge(
     """
     regression = autoregression(
         horizon=problem.horizon,
-        bases=[_base(name, problem) for name in bases or ("level",)],
+        bases=_bases(bases, problem),
         supports=_matrices(problem, hops),
         neighbour_lags=min(neighbour_lags, problem.history),
         gaps=not problem.series.observed.all(),
@@ -161,32 +156,25 @@ def ridge(
     return ClosedForm(regression, penalties, per_sensor, folds=folds)
 
 
-def _base(name: str, problem: Problem) -> Callable[[Any], jax.Array]:
-    """Return what forecasts may be a difference from, in the scale that the regression reads."""
-    if name not in BASES:
-        raise DataError(f"model.bases has {name}, which is none of {', '.join(BASES)}")
-    if name == "last":
-        return last_base
-    if name == "level":
-        return lambda inputs: jnp.zeros_like(inputs["history"][:, :1, :, 0])
-    ahead = slice(-problem.horizon, None)
-    if name == "profile":
-        if not problem.data["profile"].shape[-1]:
-            raise DataError("model.bases has profile: inputs needs typical_day, season, past_years")
-        return lambda inputs: inputs["profile"][:, ahead, :, 0]
-    season = _season(problem, "model.bases")
-    return lambda inputs: season.fit(inputs)[:, ahead, :, 0]
-
-
-def _season(problem: Problem, key: str, kind: str = "mean_season") -> transforms.Transform:
-    """Return the difference from the season of the history; DataError where it has none."""
-    if problem.history < problem.season:
+def _bases(names: Sequence[str], problem: Problem) -> list[Callable[[Any], jax.Array]]:
+    """Return what forecasts are differences from, in the scale that the regression reads."""
+    unknown = [name for name in names if name not in BASES]
+    if unknown or not names:
+        raise DataError(f"model.bases={list(names)}: one or more of {', '.join(BASES)}")
+    if "profile" in names and not problem.data["profile"].shape[-1]:
+        raise DataError("model.bases has profile: inputs needs typical_day, season or past_years")
+    if "mean_season" in names and problem.history < problem.season:
         raise DataError(
-            f"{key} has {kind}, which needs a history of at least a season: history="
+            f"model.bases has mean_season, which needs a history of at least a season: history="
             f"{problem.history} is below {problem.season}: take more, or leave it out"
         )
-    kinds = {"mean_season": transforms.mean_season, "median_season": transforms.median_season}
-    return kinds[kind](problem.season)
+    made = {
+        "last": last_observed,
+        "level": lambda inputs: jnp.zeros_like(inputs["history"][:, :1, :, 0]),
+        "mean_season": partial(mean_season, season=problem.season, horizon=problem.horizon),
+        "profile": lambda inputs: inputs["profile"][:, -problem.horizon :, :, 0],
+    }
+    return [made[name] for name in names]
 
 
 def _outputs(problem: Problem) -> dict[str, Any]:
