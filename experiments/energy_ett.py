@@ -7,15 +7,12 @@ Expect: a test MSE of z-scores over 96 hours of 0.364 (PatchTST: 0.370), in a mi
 
 from dataclasses import dataclass
 
-from cityjax.choices import tuned
-from cityjax.forecasting import MODELS, ForecastConfig, forecast
+from cityjax.forecasting import ForecastConfig, forecast
 from cityjax.learner import Experiment
 
 
 @dataclass(frozen=True)
 class Config(ForecastConfig):
-    models = tuned(MODELS, {"ridge": {"model.bases": ("last", "mean_season")}})
-
     data: str = "ett"
     model: str = "ridge"
     scale: tuple[str, ...] = ("standard", "last")

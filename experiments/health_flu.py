@@ -15,14 +15,11 @@ from cityjax.learner import Experiment
 
 @dataclass(frozen=True)
 class Config(ForecastConfig):
-    models = tuned(
-        MODELS, {"ridge": {"model.hops": 2, "model.bases": ("last", "level", "profile")}}
-    )
+    models = tuned(MODELS, {"ridge": {"model.hops": 2}})
 
     data: str = "flu_regions"
     model: str = "ridge"
     inputs: tuple[str, ...] = ("year", "past_years")
-    graph: str = "correlation"
     scale: tuple[str, ...] = ("logarithm", "standard")
 
 
