@@ -2,7 +2,7 @@
 
 Run: python -m cityjax.run experiment=traffic_pems
 Expect: a test RMSE of 8.9 vehicles in the next 5 minutes, 9.8 an hour ahead (a typical week: 10.8),
-in half a minute.
+in half a minute. `members=8` forecasts the mean of eight models: 8.8 and 9.8, in minutes.
 """
 
 from dataclasses import dataclass
