@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.results import ROOT, commit
+from benchmarks.results import ROOT, chosen, commit
 
 REPEATS = 5
 ACCURACY, EVERY = 0.985, 100  # what is to be reached, and the updates between evaluations
@@ -215,13 +215,12 @@ def _beside(value: float, part: str, unit: str = "") -> str:
 
 def main(parts: list[str]) -> None:
     """Measure the named parts, all of them by default, and write the page after each repeat."""
-    if unknown := sorted(set(parts) - set(PARTS)):
-        sys.exit(f"unknown parts {', '.join(unknown)}: {', '.join(PARTS)}")
     from benchmarks import performance
 
+    parts = chosen("parts", parts, PARTS)
     os.chdir(ROOT)
     found = performance.read("end_to_end")
-    for part in parts or PARTS:
+    for part in parts:
         kept = found.get(part)
         if kept is None or kept["commit"] != commit() or len(kept["runs"]) == REPEATS:
             kept = {"commit": commit(), "measured": performance.measured(), "runs": []}

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.networks.shared import CLASSIFIERS, FORECASTERS, GANS
-from benchmarks.results import ROOT
+from benchmarks.results import ROOT, chosen
 
 TURNS, TURN_SECONDS = 15, 0.4
 
@@ -177,13 +177,12 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
 
 def main(names: list[str]) -> None:
     """Time the named networks, all of them by default, and write the page after each."""
-    if unknown := sorted(set(names) - set(NETWORKS)):
-        sys.exit(f"unknown networks {', '.join(unknown)}: {', '.join(NETWORKS)}")
     from benchmarks import performance
 
+    names = chosen("networks", names, NETWORKS)
     os.chdir(ROOT)
     found = performance.read("peers")
-    for name in names or NETWORKS:
+    for name in names:
         times = compare(name)
         found[name] = {"times": times, "measured": performance.measured()}
         print(" | ".join(row(name, times)), flush=True)

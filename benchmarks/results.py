@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,12 +155,16 @@ def cpu() -> str:
     return f"{cores} x {model or platform.processor() or platform.machine()}"
 
 
+def chosen(what: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
+    """Return the names, all that are known where none is given; unknown ones end the command."""
+    if unknown := sorted(set(names) - set(known)):
+        sys.exit(f"unknown {what} {', '.join(unknown)}: {', '.join(known)}")
+    return list(names or known)
+
+
 def main(names: list[str]) -> None:
     """Measure the named rows, all of them by default, and write the page after each."""
-    unknown = sorted(set(names) - set(ROWS))
-    if unknown:
-        sys.exit(f"unknown rows {', '.join(unknown)}: {', '.join(ROWS)}")
-    for name in names or ROWS:
+    for name in chosen("rows", names, ROWS):
         measure(ROWS[name].arguments, RUNS / name, DOCS / f"{name}.json")
         (DOCS / "README.md").write_text(page())
 

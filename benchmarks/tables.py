@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.results import DOCS, ROOT, command, measure
+from benchmarks.results import DOCS, ROOT, chosen, command, measure
 from cityjax.report.tables import format_value
 
 RUNS = ROOT / "runs" / "tables"
@@ -139,10 +139,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] not in pages:
         sys.exit(f"which table? {', '.join(pages)}")
     page, tables = arguments[0], pages[arguments[0]]
-    unknown = sorted(set(arguments[1:]) - set(tables))
-    if unknown:
-        sys.exit(f"unknown sets {', '.join(unknown)}: {', '.join(tables)}")
-    for name in arguments[1:] or tables:
+    for name in chosen("sets", arguments[1:], tables):
         for line in tables[name].lines:
             for run, given in line.runs.items():
                 key = f"{name}_{run}"

@@ -142,15 +142,18 @@ def jax_side(name: str, plain: bool) -> tuple[Train, int, dict[str, Any]]:
     weights by path, and the "latent" points of a GAN's first step.
     """
     learner, state, batch, sent = start(name, plain)
-    source = jax.tree_util.Partial(_same, batch)
-    trainer = Trainer(learner)
+    step = jax.jit(learner.step, donate_argnums=0)
+    source, trainer = jax.tree_util.Partial(_same, batch), Trainer(learner)
     chunk = 1 if plain else choose_chunk(learner, source, state)
 
     def train(updates: int) -> float:
         nonlocal state
-        sums = trainer.zero_sums(state, source)
+        sums: Any = None if plain else trainer.zero_sums(state, source)
         for _ in range(0, updates, chunk):
-            state, sums = trainer.train(state, sums, source, min(chunk, updates))
+            if plain:
+                state, sums = step(state, batch)
+            else:
+                state, sums = trainer.train(state, sums, source, min(chunk, updates))
         total, count = sums["discriminator_loss" if name in GANS else "loss"]
         return float(total) / float(count)
 

@@ -189,9 +189,9 @@ def _conv(
 
     def on_cpu(lhs, rhs):  # as columns: XLA's own is slow where there is one channel to add up
         shape = jax.eval_shape(native, lhs, rhs).shape
-        met = _slices(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
-        columns = jnp.concatenate([x.reshape(-1, 1) for x in met], axis=1)
-        return jnp.matmul(columns, rhs.reshape(len(met), -1), precision=precision).reshape(shape)
+        columns = _columns(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
+        kernel = rhs.reshape(columns.shape[1], -1)
+        return jnp.matmul(columns, kernel, precision=precision).reshape(shape)
 
     return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=native)
 
@@ -267,9 +267,7 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
     wide = math.prod(kernel) * moving.shape[-1] >= still.shape[-1]
 
     def product(moving, still):
-        met = _slices(moving, kernel, steps, fronts, still.shape[1:-1])
-        met = [x.reshape(-1, x.shape[-1]) for x in (met[::-1] if transposed else met)]
-        columns = jnp.concatenate(met, axis=1)
+        columns = _columns(moving, kernel, steps, fronts, still.shape[1:-1], flip=transposed)
         still = still.reshape(-1, still.shape[-1])
         # What XLA would fuse into the operands of a matrix product costs more than the product.
         columns, still = lax.optimization_barrier((columns, still))
@@ -295,10 +293,11 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
     return jnp.swapaxes(gradients, -1, -2) if transposed else gradients
 
 
-def _slices(x, kernel, steps, fronts, counts):
-    """Return what each place in a kernel meets, [B, *counts, C] of x [B, *space, C].
+def _columns(x, kernel, steps, fronts, counts, *, flip=False):
+    """Return what each place in a kernel meets, [B * counts, places * C] of x [B, *space, C].
 
-    Place k meets x[steps * o + k - fronts] at output o; beyond its edges x is zero.
+    Place k meets x[steps * o + k - fronts] at output o; beyond its edges x is zero. flip: the last
+    place comes first.
     """
     lengths = [
         size + step * (count - 1) for size, step, count in zip(kernel, steps, counts, strict=True)
@@ -313,5 +312,6 @@ def _slices(x, kernel, steps, fronts, counts):
     for place in itertools.product(*map(range, kernel)):
         stops = [start + end for start, end in zip(place, ends, strict=True)]
         limits = (len(x), *stops, x.shape[-1])
-        met.append(lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1)))
-    return met
+        taken = lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1))
+        met.append(taken.reshape(-1, x.shape[-1]))
+    return jnp.concatenate(met[::-1] if flip else met, axis=1)
