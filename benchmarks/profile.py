@@ -25,6 +25,7 @@ from rich.text import Text
 
 from benchmarks.hlo import Operation, operations
 from benchmarks.peers import NETWORKS
+from cityjax.parallel import compiled
 
 ROWS, SMALLEST, SECONDS = 25, 0.005, 2.0
 MOST_RUNS = 200  # the trace holds a million events
@@ -192,7 +193,7 @@ def profile(name: str) -> tuple[Table, str]:
     from benchmarks.networks.in_jax import start
 
     learner, state, batch, _ = start(name, plain=False)
-    program = jax.jit(learner.step, donate_argnums=0).lower(state, batch).compile()
+    program = compiled(jax.jit(learner.step, donate_argnums=0).lower(state, batch))
     text = program.as_text()
 
     def step() -> Any:

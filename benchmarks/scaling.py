@@ -125,6 +125,7 @@ def measure(key: str) -> Point:
     import jax
 
     from benchmarks.profile import durations
+    from cityjax.parallel import compiled
     from cityjax.process import keep_freed_memory
 
     keep_freed_memory()  # as the command line does
@@ -132,7 +133,7 @@ def measure(key: str) -> Point:
     learner, batch = sweep.models[model](value)
     batch = jax.device_put(batch)
     state = jax.jit(learner.init)(jax.random.key(0), batch)
-    program = jax.jit(learner.step, donate_argnums=0).lower(state, batch).compile()
+    program = compiled(jax.jit(learner.step, donate_argnums=0).lower(state, batch))
 
     def step() -> Any:
         nonlocal state

@@ -12,14 +12,14 @@ import numpy as np
 import optax
 import pytest
 
-from cityjax import checkpoint, conclude, folder, losses, metrics
+from cityjax import checkpoint, conclude, folder, losses, metrics, parallel
 from cityjax.data.sources import in_order, shuffled
 from cityjax.errors import UserError
 from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.models.mlp import MLP
-from cityjax.parallel import Trainer, compiler_options, memory_errors
+from cityjax.parallel import Trainer, compiled, memory_errors
 from cityjax.run import load, run
 from cityjax.tasks import digits
 
@@ -244,10 +244,30 @@ def test_running_out_of_memory_is_one_line_and_other_errors_stay():
         raise jax.errors.JaxRuntimeError("INTERNAL: mine")
 
 
-def test_an_xla_that_does_not_know_an_option_is_not_told(monkeypatch):
-    def refuse(self, compiler_options=None):
-        if compiler_options:
-            raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+@pytest.mark.parametrize("known", [True, False])
+def test_convolutions_alone_are_compiled_for_all_cores_where_xla_knows_how(monkeypatch, known):
+    told = []
+    plain = jax.stages.Lowered.compile
 
-    monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
-    assert compiler_options.__wrapped__() is None
+    def compile_(self, compiler_options=None):
+        told.append(compiler_options)
+        if compiler_options and not known:
+            raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+        return plain(self)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile_)
+    image, kernel = jnp.ones((1, 4, 4, 2)), jnp.ones((2, 2, 2, 1))
+
+    def convolved(image, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            image, kernel, (1, 1), "VALID", dimension_numbers=numbers
+        )
+
+    for function in (convolved, lambda image, kernel: image[0, 0] @ kernel[0, 0]):
+        actual = compiled(jax.jit(function).lower(image, kernel))(image, kernel)
+        np.testing.assert_array_equal(actual, function(image, kernel))
+    on_cpu = jax.default_backend() == "cpu"
+    asked = [parallel._NO_YNNPACK] if on_cpu else []
+    again = [] if on_cpu and known else [None]
+    assert told == [*asked, *again, None]
