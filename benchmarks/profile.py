@@ -26,6 +26,7 @@ from rich.text import Text
 from benchmarks.hlo import Operation, operations
 from benchmarks.peers import NETWORKS
 from cityjax.parallel import compiled
+from cityjax.process import keep_freed_memory
 
 ROWS, SMALLEST, SECONDS = 25, 0.005, 2.0
 MOST_RUNS = 200  # the trace holds a million events
@@ -216,6 +217,7 @@ def main(names: list[str]) -> None:
     if len(names) != 1 or names[0] not in NETWORKS:
         given = " ".join(names) or "no network"
         sys.exit(f"{given}: give one network of {', '.join(NETWORKS)}")
+    keep_freed_memory()  # as the command line does
     made, last = profile(names[0])
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     console.print(made)

@@ -150,10 +150,9 @@ class Trainer:
         self.devices = list(devices or jax.local_devices()) if parallel == "pmap" else None
         self.compile_seconds = 0.0
         self._training: dict[int, Any] = {}
-        self._evaluation = self._compile(self._measure, donate_argnums=1)
         # Evaluations repeat; what they read is put on the devices once. Keyed by identity, beside
         # the source itself so that its identity stays taken.
-        self._placed: dict[int, tuple[Source, Source]] = {}
+        self._evaluation: dict[int, tuple[Source, Source, Any]] = {}
 
     def place(self, tree: Any) -> Any:
         """Put arrays where the programs want them: on every device of the pmap, or as they are."""
@@ -181,14 +180,17 @@ class Trainer:
         if batches.count < 1:
             raise ValueError("a split without batches cannot be evaluated")
         original = batches.source
-        if id(original) not in self._placed:
-            self._placed[id(original)] = original, self.place(original)
-        _, source = self._placed[id(original)]
-        shapes = jax.eval_shape(self.learner.evaluate, state, self._batch_shapes(state, source))
+        shapes = jax.eval_shape(self.learner.evaluate, state, self._batch_shapes(state, original))
         sums = self.zeros(shapes)
+        if id(original) not in self._evaluation:
+            source = self.place(original)
+            program = self._compile(self._measure, donate_argnums=1)
+            lowered = program.lower(state, sums, source, jnp.int32(0), *self._index())
+            self._evaluation[id(original)] = original, source, compiled(lowered)
+        _, source, evaluation = self._evaluation[id(original)]
         # Each batch adds to the sums of the one before: run at once, their scratch memory adds up.
         for number in range(batches.count):
-            outputs = self._evaluation(state, sums, source, jnp.int32(number), *self._index())
+            outputs = evaluation(state, sums, source, jnp.int32(number), *self._index())
             sums = self._settled(outputs)
         return sums
 
