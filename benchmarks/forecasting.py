@@ -72,6 +72,11 @@ TABLES = {
                 _targets(LOS, 4.75, 5.45, 5.90, 6.25),
             ),
             Line(
+                "the same, means of six",
+                {"members": _run("traffic_los", "members=6", SEEDS)},
+                _targets(LOS, 4.75, 5.45, 5.90, 6.25),
+            ),
+            Line(
                 "ridge, with calendar and day profile",
                 {"ridge": _run("traffic_los", "model=ridge")},
             ),
