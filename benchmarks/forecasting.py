@@ -12,19 +12,18 @@ def _run(experiment: str, *arguments: str) -> tuple[str, ...]:
 
 
 def _targets(metrics: tuple[str, ...], *values: float) -> dict[str, float]:
-    return dict(zip(metrics, values, strict=True))
+    return dict(zip(metrics, values, strict=bool(values)))
 
 
-def _plain(experiment: str, title: str, metrics: tuple[str, ...] = HOURS, note: str = "") -> Table:
+def _plain(experiment: str, title: str, *targets: float) -> Table:
     """Return the default run of an experiment beside ridge regression with the same inputs."""
     return Table(
         title,
-        metrics,
+        HOURS,
         (
-            Line("default", {"default": _run(experiment, SEEDS)}),
+            Line("default", {"default": _run(experiment, SEEDS)}, _targets(HOURS, *targets)),
             Line("ridge", {"ridge": _run(experiment, "model=ridge")}),
         ),
-        note,
     )
 
 
@@ -233,5 +232,6 @@ TABLES = {
         ("mae@1", "rmse@1"),
         (Line("ridge, the default", {"default": _run("safety_crime")}),),
     ),
-    "water": _plain("water_flow", "Water flow in a pipeline, l/s"),
+    # To reach: the best naive floors.
+    "water": _plain("water_flow", "Water flow in a pipeline, l/s", 0.2138, 0.4451, 0.4398, 0.3887),
 }

@@ -9,10 +9,12 @@ docs/results/forecasting.md. The data sets are found, or fetched, as `python -m 
 
 import json
 import math
+import statistics
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import hindsight
 from benchmarks.results import DOCS, ROOT, chosen, command, measure
 from cityjax.report.tables import format_value
 
@@ -62,6 +64,13 @@ def text(page: str, tables: dict[str, Table]) -> str:
         "Test errors were on view while settings were chosen; where they were followed, the table",
         "says so. How far a method carries is best seen on a set that nobody tuned, such as yours.",
         "",
+        "Rows in hindsight are no forecasts (`python -m benchmarks.hindsight`). From both sides:",
+        "each value regressed on what lies before and after it, there and at sensors alike, learnt",
+        "from the rest of the test part; what this misses is noise to a forecaster, as far as a",
+        "linear regression can tell. From its own mean season: each window's own mean day; what",
+        "this misses changes from day to day. Below a table stands which part of a missed target's",
+        "error hindsight misses too, and how much of it seeds differ by.",
+        "",
     ]
     for name, table in tables.items():
         lines += [f"## {table.title}", "", *section(page, name, table), ""]
@@ -73,7 +82,8 @@ def section(page: str, name: str, table: Table) -> list[str]:
     head = ["", *table.metrics, "90 % interval: coverage / width"]
     rows: list[list[str]] = [head, ["---"] * len(head)]
     others: dict[str, dict[str, float]] = {}
-    commands, protocol = [], {}
+    known = hindsight.read().get(name, {}).get("rows", {})
+    commands, protocol, missed = [], {}, []
     for line in table.lines:
         found = {run: read(page, f"{name}_{run}") for run in line.runs}
         commands += [f"- {line.label}: `{command(arguments)}`" for arguments in line.runs.values()]
@@ -84,6 +94,7 @@ def section(page: str, name: str, table: Table) -> list[str]:
         rows.append(
             _row(f"**{line.label}**", [result["metrics"] for result in results], table, line)
         )
+        missed += _missed(line, results, known)
         ensembles = [result["ensemble"]["metrics"] for result in results if "ensemble" in result]
         if any(ensembles):
             entries = [{k: {"mean": v, "ci95": None} for k, v in e.items()} for e in ensembles]
@@ -92,13 +103,14 @@ def section(page: str, name: str, table: Table) -> list[str]:
             protocol = protocol or result["protocol"]
             for row, values in result["baselines"].items():
                 others.setdefault(row, {}).update(values)
+    others |= {f"in hindsight, from {row}": values for row, values in known.items()}
     for row, values in others.items():
         cells = [values.get(f"test/{metric}") for metric in table.metrics]
         if any(cell is not None for cell in cells):
             shown = zip(table.metrics, cells, strict=True)
             rows.append([row, *("" if c is None else format_value(m, c) for m, c in shown), ""])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", *([table.note, ""] if table.note else []), *commands]
+    lines += ["", *([table.note, ""] if table.note else []), *(missed and [*missed, ""]), *commands]
     return [*lines, "", *(f"- {key}: {value}" for key, value in protocol.items())]
 
 
@@ -115,6 +127,36 @@ def _cell(entry: dict[str, Any] | None, metric: str, target: float | None) -> st
     if target is None:
         return shown
     return f"{shown} (≤ {target:g} {'met' if entry['mean'] <= target else 'missed'})"
+
+
+def _missed(
+    line: Line, results: list[dict[str, Any]], known: dict[str, dict[str, float]]
+) -> list[str]:
+    """Say of the targets that a line misses which part of its error hindsight misses too."""
+    shares: dict[str, dict[str, str]] = {}
+    for result in results:
+        ensemble = result.get("ensemble", {}).get("metrics", {})
+        for metric, target in line.targets.items():
+            entry = result["metrics"].get(key := f"test/{metric}")
+            if entry is None or entry["mean"] <= target:
+                continue
+            power = 2 if metric.startswith("rmse") else 1
+            error = statistics.fmean(value**power for value in entry["per_seed"])
+            for row, values in known.items():
+                if key in values:
+                    share = f"{100 * values[key] ** power / error:.0f} %"
+                    shares.setdefault(f"in hindsight, from {row}", {})[metric] = share
+            seeds = len(entry["per_seed"])
+            if power == 2 and key in ensemble and seeds > 1:
+                # A mean over n seeds still has an n-th of what they differ by.
+                differ = (error - ensemble[key] ** 2) * seeds / (seeds - 1)
+                shares.setdefault("between seeds", {})[metric] = f"{100 * differ / error:.1f} %"
+    if not shares:
+        return []
+    metrics = next(iter(shares.values()))
+    squared = "squared error" if any(m.startswith(("rmse", "mse")) for m in metrics) else "error"
+    parts = "; ".join(f"{' / '.join(each.values())} {name}" for name, each in shares.items())
+    return [f"- **{line.label}** misses {' / '.join(metrics)}. Of its {squared}: {parts}."]
 
 
 def _interval(metrics: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from cityjax.errors import spell
 from cityjax.learner import Experiment
 from cityjax.tasks import forecasters
 from cityjax.tasks.forecasting import LOSSES, forecast_experiment
-from cityjax.tasks.problem import GRAPHS, INPUTS, make_problem
+from cityjax.tasks.problem import GRAPHS, INPUTS, Problem, make_problem
 
 DAY, WEEK = 86_400, 7 * 86_400
 _TRAINED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay")
@@ -158,17 +158,7 @@ def forecast(config: ForecastConfig) -> Experiment:
 
     Raises UserError where the data cannot be had, or do not fit what was asked for.
     """
-    series, season, protocol, hashes = _read(config)
-    problem = make_problem(
-        series,
-        protocol,
-        season=season,
-        history=config.history,
-        horizon=config.horizon,
-        inputs=config.inputs,
-        graph=config.graph,
-        quantiles=config.quantiles,
-    )
+    problem, hashes = problem_of(config)
     made = config.models[config.model].make(problem, **config.model_options())
     if "scale" not in config.unused:
         made = forecasters.scaled(made, problem, config.scale)
@@ -182,6 +172,25 @@ def forecast(config: ForecastConfig) -> Experiment:
         refit=config.refit,
         data=hashes,
     )
+
+
+def problem_of(config: ForecastConfig) -> tuple[Problem, dict[str, str]]:
+    """Return what a forecasting configuration is about, and the sha256 of its data.
+
+    Raises UserError as `forecast` does.
+    """
+    series, season, protocol, hashes = _read(config)
+    problem = make_problem(
+        series,
+        protocol,
+        season=season,
+        history=config.history,
+        horizon=config.horizon,
+        inputs=config.inputs,
+        graph=config.graph,
+        quantiles=config.quantiles,
+    )
+    return problem, hashes
 
 
 def _read(config: ForecastConfig) -> tuple[Series, int, Protocol, dict[str, str]]:
