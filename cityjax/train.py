@@ -79,7 +79,8 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     last, best = (folder.checkpoints(path, seed, kind) for kind in ("last", "best"))
     board = _tensorboard(path, seed, first)
     progress.start(seed, first, run.steps)
-    # Evaluations and checkpoints push the clock forward: they are no part of the updates' time.
+    # Evaluations and checkpoints push the clock forward: they are no part of the updates' time, but
+    # the updates that they have to wait for are.
     clock = {"time": time.perf_counter(), "step": first, "compile": trainer.compile_seconds}
 
     def record(step: int, split: str, values: Mapping[str, float]) -> None:
@@ -109,6 +110,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     def evaluate(step: int, state: State, sums: Sums) -> None:
         nonlocal best_value
         del sums
+        jax.block_until_ready(state)
         began = time.perf_counter()
         if "validation" in experiment.evaluation:
             batches = experiment.evaluation["validation"]
@@ -126,6 +128,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
         clock["time"] += time.perf_counter() - began
 
     def save(step: int, state: State, sums: Sums) -> None:
+        jax.block_until_ready(state)
         began = time.perf_counter()
         if checkpoint.latest(last) != step:
             checkpoint.save(last, step, {"state": state, "sums": sums})
