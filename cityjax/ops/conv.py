@@ -78,7 +78,8 @@ def conv_general_dilated(
         and lhs.dtype == rhs.dtype
         and jnp.issubdtype(lhs.dtype, jnp.floating)
         and preferred_element_type in (None, lhs.dtype)
-        and min(lhs.size, rhs.size) > 0
+        and lhs.size > 0
+        and rhs.size > 0
     )
     if covered:
         if isinstance(padding, str):
@@ -165,10 +166,30 @@ def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
 
 
 def _native(lhs, rhs, strides, pads, dilation, precision):
+    """Convolve as XLA does, which is never given negative padding.
+
+    Of a low one below 0 and a high one above, XLA on a CPU reads what lies beside the input
+    (openxla/xla#48713).
+    """
     numbers = _channels_last(lhs.ndim - 2)
-    return lax.conv_general_dilated(
-        lhs, rhs, strides, pads, dilation, None, numbers, precision=precision
-    )
+
+    def convolve(lhs, pads):
+        return lax.conv_general_dilated(
+            lhs, rhs, strides, pads, dilation, None, numbers, precision=precision
+        )
+
+    if min(map(min, pads)) >= 0:
+        return convolve(lhs, pads)
+    # Of -low places before the first that stays, whole rows go; zeros between rows are put back.
+    before = [-(min(low, 0) // step) for (low, _), step in zip(pads, dilation, strict=True)]
+    after = [-(min(high, 0) // step) for (_, high), step in zip(pads, dilation, strict=True)]
+    stops = [size - end for size, end in zip(lhs.shape[1:-1], after, strict=True)]
+    if any(stop <= start for start, stop in zip(before, stops, strict=True)):
+        # Nothing but padding is met.
+        return jnp.zeros_like(jax.eval_shape(functools.partial(convolve, pads=pads), lhs))
+    kept = lax.slice(lhs, (0, *before, 0), (lhs.shape[0], *stops, lhs.shape[-1]))
+    rows = zip(pads, dilation, before, after, strict=True)
+    return convolve(kept, [(low + s * b, high + s * a) for (low, high), s, b, a in rows])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
@@ -274,18 +295,22 @@ def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, preci
         left, right = (still, columns) if wide else (columns, still)
         return jnp.matmul(left.T, right, precision=precision)
 
-    # The columns of a few images at a time, which stay in a core's cache.
+    # The columns of a few images at a time, which stay in a core's cache; of all at once where a
+    # program is exported for any number of them.
     count = still.shape[0]
     row = math.prod(kernel) * moving.shape[-1] * moving.dtype.itemsize
-    images = min(count, max(1, CACHE // (row * math.prod(still.shape[1:-1]))))
-    first = count - (count - 1) // images * images
+    images = max(1, CACHE // (row * math.prod(still.shape[1:-1])))
 
     def add(total, start):
         pair = (lax.dynamic_slice_in_dim(x, start, images) for x in (moving, still))
         return total + product(*pair), None
 
-    total = product(moving[:first], still[:first])
-    gradients, _ = lax.scan(add, total, jnp.arange(first, count, images))
+    if not isinstance(count, int) or count <= images:
+        gradients = product(moving, still)
+    else:
+        first = count - (count - 1) // images * images
+        total = product(moving[:first], still[:first])
+        gradients, _ = lax.scan(add, total, jnp.arange(first, count, images))
     if wide:
         gradients = gradients.reshape(-1, *kernel, moving.shape[-1])
         return jnp.moveaxis(gradients, 0, -2 if transposed else -1)
@@ -311,7 +336,7 @@ def _columns(x, kernel, steps, fronts, counts, *, flip=False):
     met = []
     for place in itertools.product(*map(range, kernel)):
         stops = [start + end for start, end in zip(place, ends, strict=True)]
-        limits = (len(x), *stops, x.shape[-1])
+        limits = (x.shape[0], *stops, x.shape[-1])
         taken = lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1))
         met.append(taken.reshape(-1, x.shape[-1]))
     return jnp.concatenate(met[::-1] if flip else met, axis=1)
