@@ -8,7 +8,6 @@ everything else, and every other platform, is left to XLA.
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cityjax.ops.columns import columns_of, kernel_gradient
+
 Pairs = tuple[tuple[int, int], ...]
 
 # Beyond this many places in the kernel, columns would be many times the images.
 MOST_PLACES = 64
-# Bytes of columns that are made at a time.
-CACHE = 2**21
 
 
 def conv_general_dilated(
@@ -210,7 +209,7 @@ def _conv(
 
     def on_cpu(lhs, rhs):  # as columns: XLA's own is slow where there is one channel to add up
         shape = jax.eval_shape(native, lhs, rhs).shape
-        columns = _columns(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
+        columns = columns_of(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
         kernel = rhs.reshape(columns.shape[1], -1)
         return jnp.matmul(columns, kernel, precision=precision).reshape(shape)
 
@@ -240,7 +239,7 @@ def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
 
     def on_cpu(lhs, rhs, gradient):
         shape = rhs.shape
-        products = _matrix_products(lhs, gradient, shape, strides, pads, dilation, precision)
+        products = kernel_gradient(lhs, gradient, shape, strides, pads, dilation, precision)
         return _summed_like(products, rhs)
 
     def elsewhere(lhs, rhs, gradient):
@@ -267,76 +266,3 @@ def _summed_like(gradient, argument):
 
     axes = tuple(sorted(varying(gradient) - varying(argument)))
     return lax.psum(gradient, axes) if axes else gradient
-
-
-def _matrix_products(lhs, gradient, kernel_shape, strides, pads, dilation, precision):
-    """Return the gradient of the kernel, [*kernel, C, F].
-
-    Convolution: kernel place k takes input s * o + k - low to output o, so that its gradient is
-    sum_o input[s * o + k - low] gradient[o]. Transposed: it takes input i to output
-    d * i + low - k, so that the roles are exchanged and the places run backwards.
-    """
-    kernel = kernel_shape[:-2]
-    transposed = any(step > 1 for step in dilation)
-    moving, still = (gradient, lhs) if transposed else (lhs, gradient)
-    steps = dilation if transposed else strides
-    fronts = [
-        size - 1 - low if transposed else low for size, (low, _) in zip(kernel, pads, strict=True)
-    ]
-
-    # A product is fastest where the rows of the result are the longer side of it.
-    wide = math.prod(kernel) * moving.shape[-1] >= still.shape[-1]
-
-    def product(moving, still):
-        columns = _columns(moving, kernel, steps, fronts, still.shape[1:-1], flip=transposed)
-        still = still.reshape(-1, still.shape[-1])
-        # What XLA would fuse into the operands of a matrix product costs more than the product.
-        columns, still = lax.optimization_barrier((columns, still))
-        left, right = (still, columns) if wide else (columns, still)
-        return jnp.matmul(left.T, right, precision=precision)
-
-    # The columns of a few images at a time, which stay in a core's cache; of all at once where a
-    # program is exported for any number of them.
-    count = still.shape[0]
-    row = math.prod(kernel) * moving.shape[-1] * moving.dtype.itemsize
-    images = max(1, CACHE // (row * math.prod(still.shape[1:-1])))
-
-    def add(total, start):
-        pair = (lax.dynamic_slice_in_dim(x, start, images) for x in (moving, still))
-        return total + product(*pair), None
-
-    if not isinstance(count, int) or count <= images:
-        gradients = product(moving, still)
-    else:
-        first = count - (count - 1) // images * images
-        total = product(moving[:first], still[:first])
-        gradients, _ = lax.scan(add, total, jnp.arange(first, count, images))
-    if wide:
-        gradients = gradients.reshape(-1, *kernel, moving.shape[-1])
-        return jnp.moveaxis(gradients, 0, -2 if transposed else -1)
-    gradients = gradients.reshape(*kernel, moving.shape[-1], -1)
-    return jnp.swapaxes(gradients, -1, -2) if transposed else gradients
-
-
-def _columns(x, kernel, steps, fronts, counts, *, flip=False):
-    """Return what each place in a kernel meets, [B * counts, places * C] of x [B, *space, C].
-
-    Place k meets x[steps * o + k - fronts] at output o; beyond its edges x is zero. flip: the last
-    place comes first.
-    """
-    lengths = [
-        size + step * (count - 1) for size, step, count in zip(kernel, steps, counts, strict=True)
-    ]
-    edges = [
-        (front, length - front - extent, 0)
-        for front, length, extent in zip(fronts, lengths, x.shape[1:-1], strict=True)
-    ]
-    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-    ends = [step * (count - 1) + 1 for step, count in zip(steps, counts, strict=True)]
-    met = []
-    for place in itertools.product(*map(range, kernel)):
-        stops = [start + end for start, end in zip(place, ends, strict=True)]
-        limits = (x.shape[0], *stops, x.shape[-1])
-        taken = lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1))
-        met.append(taken.reshape(-1, x.shape[-1]))
-    return jnp.concatenate(met[::-1] if flip else met, axis=1)

@@ -1,0 +1,83 @@
+"""What a kernel meets in its inputs, side by side as columns: how `ops.conv` computes on a CPU."""
+
+import itertools
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+# Bytes of columns that are made at a time.
+CACHE = 2**21
+
+
+def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precision):
+    """Return the gradient of the kernel, [*kernel, C, F].
+
+    Convolution: kernel place k takes input s * o + k - low to output o, so that its gradient is
+    sum_o input[s * o + k - low] gradient[o]. Transposed: it takes input i to output
+    d * i + low - k, so that the roles are exchanged and the places run backwards.
+    """
+    kernel = kernel_shape[:-2]
+    transposed = any(step > 1 for step in dilation)
+    moving, still = (gradient, lhs) if transposed else (lhs, gradient)
+    steps = dilation if transposed else strides
+    fronts = [
+        size - 1 - low if transposed else low for size, (low, _) in zip(kernel, pads, strict=True)
+    ]
+
+    # A product is fastest where the rows of the result are the longer side of it.
+    wide = math.prod(kernel) * moving.shape[-1] >= still.shape[-1]
+
+    def product(moving, still):
+        columns = columns_of(moving, kernel, steps, fronts, still.shape[1:-1], flip=transposed)
+        still = still.reshape(-1, still.shape[-1])
+        # What XLA would fuse into the operands of a matrix product costs more than the product.
+        columns, still = lax.optimization_barrier((columns, still))
+        left, right = (still, columns) if wide else (columns, still)
+        return jnp.matmul(left.T, right, precision=precision)
+
+    # The columns of a few images at a time, which stay in a core's cache; of all at once where a
+    # program is exported for any number of them.
+    count = still.shape[0]
+    row = math.prod(kernel) * moving.shape[-1] * moving.dtype.itemsize
+    images = max(1, CACHE // (row * math.prod(still.shape[1:-1])))
+
+    def add(total, start):
+        pair = (lax.dynamic_slice_in_dim(x, start, images) for x in (moving, still))
+        return total + product(*pair), None
+
+    if not isinstance(count, int) or count <= images:
+        gradients = product(moving, still)
+    else:
+        first = count - (count - 1) // images * images
+        total = product(moving[:first], still[:first])
+        gradients, _ = lax.scan(add, total, jnp.arange(first, count, images))
+    if wide:
+        gradients = gradients.reshape(-1, *kernel, moving.shape[-1])
+        return jnp.moveaxis(gradients, 0, -2 if transposed else -1)
+    gradients = gradients.reshape(*kernel, moving.shape[-1], -1)
+    return jnp.swapaxes(gradients, -1, -2) if transposed else gradients
+
+
+def columns_of(x, kernel, steps, fronts, counts, *, flip=False):
+    """Return what each place in a kernel meets, [B * counts, places * C] of x [B, *space, C].
+
+    Place k meets x[steps * o + k - fronts] at output o; beyond its edges x is zero. flip: the last
+    place comes first.
+    """
+    lengths = [
+        size + step * (count - 1) for size, step, count in zip(kernel, steps, counts, strict=True)
+    ]
+    edges = [
+        (front, length - front - extent, 0)
+        for front, length, extent in zip(fronts, lengths, x.shape[1:-1], strict=True)
+    ]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    ends = [step * (count - 1) + 1 for step, count in zip(steps, counts, strict=True)]
+    met = []
+    for place in itertools.product(*map(range, kernel)):
+        stops = [start + end for start, end in zip(place, ends, strict=True)]
+        limits = (x.shape[0], *stops, x.shape[-1])
+        taken = lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1))
+        met.append(taken.reshape(-1, x.shape[-1]))
+    return jnp.concatenate(met[::-1] if flip else met, axis=1)
