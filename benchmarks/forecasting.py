@@ -12,16 +12,17 @@ def _run(experiment: str, *arguments: str) -> tuple[str, ...]:
 
 
 def _targets(metrics: tuple[str, ...], *values: float) -> dict[str, float]:
-    return dict(zip(metrics, values, strict=bool(values)))
+    return dict(zip(metrics, values, strict=True))
 
 
 def _plain(experiment: str, title: str, *targets: float) -> Table:
     """Return the default run of an experiment beside ridge regression with the same inputs."""
+    reach = _targets(HOURS, *targets) if targets else {}
     return Table(
         title,
         HOURS,
         (
-            Line("default", {"default": _run(experiment, SEEDS)}, _targets(HOURS, *targets)),
+            Line("default", {"default": _run(experiment, SEEDS)}, reach),
             Line("ridge", {"ridge": _run(experiment, "model=ridge")}),
         ),
     )

@@ -1,6 +1,6 @@
 """How far hindsight errs: which part of a forecast's error is noise.
 
-Run: python -m benchmarks.hindsight [SET ...]     (by default those that miss a target)
+Run: python -m benchmarks.hindsight [SET ...]     (by default those with a target)
 
 Two rows for a set, of the windows and metrics of its table. "Both sides": each value is regressed
 on what lies before and after it, learnt from the other nine tenths of the test part. What that
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import DOCS, chosen, commit
+from cityjax.data import impute
 
 FOUND = DOCS / "hindsight" / "forecasting.json"
-MISSED = ("los_loop", "pems_single", "etth1", "flu_regions", "flu_states", "covid_england", "water")
 SIDE, ALIKE, BLOCKS = 3, 8, 10  # steps on each side, sensors, blocks in time of the test part
 RIDGE = 1e-3  # of the features' own second moments: against features that coincide
 SEASONS = 4  # at least so many in a window, for a mean of its own
@@ -38,7 +38,7 @@ def both_sides(values: np.ndarray, start: int, stop: int, season: int) -> np.nda
     """
     steps, sensors = values.shape
     rows = np.arange(start, stop)
-    x = np.stack([_interpolated(column) for column in values.T], axis=1)
+    x = impute.linear(values, np.isfinite(values), default=np.nan).astype(np.float64)
     level, deviation = x[rows].mean(axis=0), np.maximum(x[rows].std(axis=0), 1e-9)
     z = (x - level) / deviation
     offsets = [*range(-SIDE, 0), *range(1, SIDE + 1)]
@@ -62,12 +62,6 @@ def both_sides(values: np.ndarray, start: int, stop: int, season: int) -> np.nda
         solved = np.linalg.solve(gram + RIDGE * np.diag(np.diag(gram)), moment)
         found[rows[block]] = features[block] @ solved * deviation + level
     return found
-
-
-def _interpolated(column: np.ndarray) -> np.ndarray:
-    """Fill the gaps of a series along straight lines."""
-    known = np.flatnonzero(np.isfinite(column))
-    return np.interp(np.arange(len(column)), known, column[known])
 
 
 def _alike(z: np.ndarray) -> np.ndarray:
@@ -121,13 +115,14 @@ def read() -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    """Measure the named sets, those that miss a target by default, and write the tables' page."""
+    """Measure the named sets, those with a target by default, and write the tables' page."""
     from benchmarks.forecasting import TABLES
     from benchmarks.tables import text
 
+    aimed = [name for name, table in TABLES.items() if any(line.targets for line in table.lines)]
     kept = read()
     FOUND.parent.mkdir(exist_ok=True)
-    for name in chosen("sets", names, TABLES) if names else MISSED:
+    for name in chosen("sets", names or aimed, TABLES):
         merged: dict[str, dict[str, float]] = {}
         for arguments in TABLES[name].lines[0].runs.values():
             for row, values in rows(arguments).items():

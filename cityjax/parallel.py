@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import jax
@@ -184,9 +183,8 @@ class Trainer:
         sums = self.zeros(shapes)
         if id(original) not in self._evaluation:
             source = self.place(original)
-            program = self._compile(self._measure, donate_argnums=1)
-            lowered = program.lower(state, sums, source, jnp.int32(0), *self._index())
-            self._evaluation[id(original)] = original, source, compiled(lowered)
+            program = self._compile(self._measure, (1,), state, sums, source, jnp.int32(0))
+            self._evaluation[id(original)] = original, source, program
         _, source, evaluation = self._evaluation[id(original)]
         # Each batch adds to the sums of the one before: run at once, their scratch memory adds up.
         for number in range(batches.count):
@@ -200,24 +198,25 @@ class Trainer:
     def _program(self, state: State, sums: Sums, source: Source, updates: int) -> Any:
         if updates not in self._training:
             start = time.perf_counter()
-            program = self._compile(partial(self._updates, updates), donate_argnums=(0, 1))
-            lowered = program.lower(state, sums, source, *self._index())
-            self._training[updates] = compiled(lowered)
+            function = partial(self._updates, updates)
+            self._training[updates] = self._compile(function, (0, 1), state, sums, source)
             self.compile_seconds += time.perf_counter() - start
         return self._training[updates]
 
-    def _compile(self, function: Callable, **options: Any) -> Any:
-        """Compile a function of whole arguments and, under pmap, of each device's index last."""
+    def _compile(self, function: Callable, donated: tuple[int, ...], *arguments: Any) -> Any:
+        """Compile a function for whole arguments and, under pmap, each device's index last."""
         if self.devices is None:
-            return jax.jit(function, **options)
-        return jax.pmap(
-            function,
-            axis_name=AXIS,
-            in_axes=(*[None] * (len(signature(function).parameters) - 1), 0),
-            out_axes=None,
-            devices=self.devices,
-            **options,
-        )
+            program = jax.jit(function, donate_argnums=donated)
+        else:
+            program = jax.pmap(
+                function,
+                axis_name=AXIS,
+                in_axes=(*[None] * len(arguments), 0),
+                out_axes=None,
+                devices=self.devices,
+                donate_argnums=donated,
+            )
+        return compiled(program.lower(*arguments, *self._index()))
 
     def _settled(self, outputs: Any) -> Any:
         # Forced CPU devices share one pool of threads, in which two programs with collectives in

@@ -1,8 +1,9 @@
 """One seed of a run: begun or resumed, trained with its hooks, judged."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,9 +80,18 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     last, best = (folder.checkpoints(path, seed, kind) for kind in ("last", "best"))
     board = _tensorboard(path, seed, first)
     progress.start(seed, first, run.steps)
-    # Evaluations and checkpoints push the clock forward: they are no part of the updates' time, but
-    # the updates that they have to wait for are.
     clock = {"time": time.perf_counter(), "step": first, "compile": trainer.compile_seconds}
+
+    @contextlib.contextmanager
+    def paused(state: State) -> Iterator[None]:
+        """Push the clock forward by what is no part of the updates' time.
+
+        The updates that it would have to wait for are, so they are waited for before.
+        """
+        jax.block_until_ready(state)
+        began = time.perf_counter()
+        yield
+        clock["time"] += time.perf_counter() - began
 
     def record(step: int, split: str, values: Mapping[str, float]) -> None:
         folder.append(metrics_file, {"seed": seed, "step": step, "split": split, **values})
@@ -110,29 +120,25 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     def evaluate(step: int, state: State, sums: Sums) -> None:
         nonlocal best_value
         del sums
-        jax.block_until_ready(state)
-        began = time.perf_counter()
-        if "validation" in experiment.evaluation:
-            batches = experiment.evaluation["validation"]
-            values = score(trainer, state, batches, experiment.metrics)
-            record(step, "validation", values)
-            value = ranking(run, values)
-            # Equal values go to the later step, which has learnt more.
-            if experiment.select and (best_value is None or value <= best_value):
-                best_value = value
-                checkpoint.save(best, step, {"state": state})
-        for name, draw in experiment.snapshots.items():
-            image = jax.device_get(draw(state))
-            place = path / "figures" / "snapshots" / name / f"seed={seed}"
-            figures.save_image(image, place / f"step={step:06d}.png")
-        clock["time"] += time.perf_counter() - began
+        with paused(state):
+            if "validation" in experiment.evaluation:
+                batches = experiment.evaluation["validation"]
+                values = score(trainer, state, batches, experiment.metrics)
+                record(step, "validation", values)
+                value = ranking(run, values)
+                # Equal values go to the later step, which has learnt more.
+                if experiment.select and (best_value is None or value <= best_value):
+                    best_value = value
+                    checkpoint.save(best, step, {"state": state})
+            for name, draw in experiment.snapshots.items():
+                image = jax.device_get(draw(state))
+                place = path / "figures" / "snapshots" / name / f"seed={seed}"
+                figures.save_image(image, place / f"step={step:06d}.png")
 
     def save(step: int, state: State, sums: Sums) -> None:
-        jax.block_until_ready(state)
-        began = time.perf_counter()
-        if checkpoint.latest(last) != step:
-            checkpoint.save(last, step, {"state": state, "sums": sums})
-        clock["time"] += time.perf_counter() - began
+        with paused(state):
+            if checkpoint.latest(last) != step:
+                checkpoint.save(last, step, {"state": state, "sums": sums})
 
     def watch(step: int, state: State, sums: Sums) -> None:
         progress.advance(step)
