@@ -92,7 +92,7 @@ def rows(experiment: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Return the metrics of both rows for the problem of an experiment's arguments."""
     from cityjax.forecasting import problem_of
     from cityjax.overrides import resolve
-    from cityjax.tasks.problem import measure, truth
+    from cityjax.tasks.scores import measure, truth
 
     problem, _ = problem_of(resolve(list(experiment)).configs[0])
     start, stop = problem.rows["test"]

@@ -206,13 +206,13 @@ def check_range(
     below: float | None = None,
     at_most: float | None = None,
 ) -> None:
-    """Check a number, or every number of a tuple, against its bounds; null passes if allowed.
+    """Check the number of a key, or every one of a tuple, against bounds; null passes if allowed.
 
     Raises:
       ConfigError: it is no number, no integer where the field is one, or out of bounds.
     """
-    value = getattr(config, name)
-    types = leaf_types(field_types(type(config))[name])
+    value = value_of(config, name)
+    types = leaf_types(field_types(type(config))[field_of(name)])
     if value is None and type(None) in types:
         return
     whole = float not in types
@@ -245,7 +245,7 @@ def check_choice(config: RunConfig, name: str, choices: Sequence[str]) -> None:
     Raises:
       ConfigError: it is none of them; the message lists them and the nearest.
     """
-    value = getattr(config, name)
+    value = value_of(config, name)
     for item in value if isinstance(value, (tuple, list)) else (value,):
         if item not in choices:
             hint = did_you_mean(spell(item), choices)

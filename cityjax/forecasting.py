@@ -1,30 +1,31 @@
 """The keys that forecasting experiments share, their choice of models, and what they build."""
 
-import os
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from cityjax.choices import Choice
 from cityjax.config import (
     LARGEST_INTEGER,
+    MODEL_KEY,
     ConfigError,
     RunConfig,
     check_choice,
     check_range,
+    field_of,
+    field_types,
+    leaf_types,
     option,
 )
-from cityjax.data.catalog import dataset
-from cityjax.data.cells import is_table
+from cityjax.data.catalog import dataset, is_city
 from cityjax.data.dataset import Protocol
 from cityjax.data.series import Series, digest
-from cityjax.data.tables import read_series
 from cityjax.errors import spell
 from cityjax.learner import Experiment
+from cityjax.names import CELLS
 from cityjax.tasks import forecasters
 from cityjax.tasks.forecasting import LOSSES, forecast_experiment
 from cityjax.tasks.problem import GRAPHS, INPUTS, Problem, make_problem
 
-DAY, WEEK = 86_400, 7 * 86_400
 _TRAINED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay")
 _TRAINED += ("gradient_clip", "steps", "eval_every", "log_every", "loss")
 _SAME = ("members",)  # of models that always start from the same weights
@@ -34,6 +35,10 @@ _HIDDEN = {"hidden_size": "units of a hidden layer"}
 _DROPOUT = {"dropout": "dropout rate, 0 to below 1"}
 _ADAPTIVE = {"adaptive_size": "of the vectors of a learnt graph, 0 for none"}
 _PER_SENSOR = {"per_sensor": "weights for each sensor, else one set for all"}
+# What the options of the models may be; any other number is at least 0.
+_SIZES = ("hidden_size", "skip_size", "feedforward_size", "heads", "patch", "stride", "window")
+_RANGES = {name: {"at_least": 1} for name in (*_SIZES, "dilations")}
+_RANGES["dropout"] = {"at_least": 0, "below": 1}
 MODELS = MappingProxyType(
     {
         "last_value": Choice(forecasters.last_value, {}, _ONCE, _FIXED),
@@ -147,10 +152,15 @@ class ForecastConfig(RunConfig):
         check_range(self, "quantiles", above=0, below=1)
         if list(self.quantiles) != sorted(set(self.quantiles)) or len(self.quantiles) == 1:
             raise ConfigError("quantiles are two or more levels that rise: [0.05,0.5,0.95]")
-        for key, value in self.model_options().items():
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, (int, float)) and item < 0:
-                    raise ConfigError(f"model.{key}={value} is out of range: at least 0")
+        types = field_types(type(self))
+        for name, value in self.model_options().items():
+            key = MODEL_KEY + name
+            if value == ():
+                raise ConfigError(f"{key}=[] is empty: one or more are expected")
+            if name == "cell":
+                check_choice(self, key, CELLS)
+            elif leaf_types(types[field_of(key)]) <= {int, float}:
+                check_range(self, key, **_RANGES.get(name, {"at_least": 0}))
 
 
 def forecast(config: ForecastConfig) -> Experiment:
@@ -195,32 +205,18 @@ def problem_of(config: ForecastConfig) -> tuple[Problem, dict[str, str]]:
 
 def _read(config: ForecastConfig) -> tuple[Series, int, Protocol, dict[str, str]]:
     """Return the series, the steps of its season, its protocol, and the hashes of its data."""
-    name = config.data
-    own = not name.endswith(".py") and (os.sep in name or "/" in name or is_table(name))
-    home = dataset(type(config).data if own else name)
-    if config.protocol not in home.protocols or (own and config.protocol != "honest"):
+    found = dataset(config.data)
+    if config.protocol not in found.protocols:
         raise ConfigError(
             f"protocol={config.protocol} is of public data sets with a published table,"
-            f" and {spell(name)} has none: honest"
+            f" and {spell(config.data)} has none: honest"
         )
-    protocol = home.protocols[config.protocol]
-    if not own:
-        series = home.read()
-        return series, home.season, protocol, home.hashes() or {name: digest(series)}
-    series = read_series(name)
-    shares = [part / sum(protocol.split) for part in protocol.split]
-    protocol = protocol._replace(
-        split=(shares[0], shares[1], shares[2]), drop_last=0, text={}, published={}
-    )
-    return series, _season(series), protocol, {os.path.basename(name): digest(series)}
-
-
-def _season(series: Series) -> int:
-    """Return the steps of a week, a year where a step is a week or more, a day in a short series.
-
-    That is one of less than four weeks, of which train would have seen two or three.
-    """
-    if series.step >= WEEK:
-        return max(1, round(52 * WEEK / series.step))
-    short = len(series.values) * series.step < 4 * WEEK
-    return max(1, round((DAY if short else WEEK) / series.step))
+    protocol = found.protocols[config.protocol]
+    if is_city(config.data):
+        protocol = dataset(type(config).data).protocols["honest"]
+        first, second, third = (part / sum(protocol.split) for part in protocol.split)
+        protocol = protocol._replace(
+            split=(first, second, third), drop_last=0, text={}, published={}
+        )
+    series = found.read()
+    return series, found.season, protocol, found.hashes() or {found.name: digest(series)}

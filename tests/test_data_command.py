@@ -16,6 +16,8 @@ from cityjax.data import files
 from cityjax.data.__main__ import main
 from cityjax.data.catalog import dataset, datasets
 from cityjax.data.files import DataError
+from cityjax.data.synthetic import city
+from cityjax.data.tables import write_series
 
 # Two sensors every hour from Monday on; one row is left out, one value is missing.
 CONTENT = b"hour,a,b\n" + b"".join(
@@ -249,6 +251,21 @@ def test_describe_draws_a_figure(capsys, mine, tmp_path):
     colors = {tuple(color) for color in (pixels[..., :3] * 255).round().astype(int).reshape(-1, 3)}
     # Both sensors, the share missing, and the grounds of validation and test.
     assert colors >= {(0, 114, 178), (213, 94, 0), (227, 231, 235), (196, 204, 212)}
+
+
+def test_a_city_of_ones_own_is_described_and_checked(capsys, tmp_path):
+    folder = tmp_path / "town"
+    write_series(city("energy", sensors=2, steps=504, seed=1).series, folder)
+    assert main(["describe", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "town: town, a city of one's own" in text
+    assert re.search(r"step +1 hour, 504 rows", text) and re.search(r"train .* 352 steps", text)
+    assert main(["check", str(folder)]) == main(["fetch", str(folder)]) == 0
+    assert capsys.readouterr().out == "ok       town\ntown: nothing to fetch\n"
+    (folder / "values.csv").write_text("time,a\n2024-03-01,x\n")
+    with pytest.raises(SystemExit):
+        main(["check", str(folder)])
+    assert "values.csv, row 2, column 'a'" in capsys.readouterr().err
 
 
 def test_describe_refuses_what_it_cannot_write(capsys, mine, tmp_path):

@@ -18,7 +18,8 @@ from cityjax.tasks import forecast_figures
 from cityjax.tasks.forecast_errors import calibrated, covered, measured, phases, points_of
 from cityjax.tasks.forecast_figures import duration, figures, places, shown_sensors, stretch
 from cityjax.tasks.intervals import bounds, conformity, interval_scores
-from cityjax.tasks.problem import make_problem, measure, truth
+from cityjax.tasks.problem import make_problem
+from cityjax.tasks.scores import measure, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 

@@ -17,7 +17,8 @@ from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
 from cityjax.run import load, main, run
 from cityjax.tasks import forecast_figures, forecasters
-from cityjax.tasks.problem import baselines, make_problem, measure, truth
+from cityjax.tasks.problem import make_problem
+from cityjax.tasks.scores import baselines, measure, truth
 
 EXPERIMENTS = sorted(
     name for name in registry.available() if issubclass(registry.load(name).Config, ForecastConfig)
@@ -280,21 +281,54 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
         (["horizon=3000"], ["horizon=3000"]),
         (["model=stid", "quantiles=[0.9,0.1]"], ["rise"]),
         (["model=stid", "quantiles=[0,0.5]"], ["above 0"]),
-        (["model=stid", "model.hidden_size=-3"], ["model.hidden_size=-3", "at least 0"]),
+        (["model=stid", "model.hidden_size=0"], ["model.hidden_size=0", "at least 1"]),
+        (["model=stid", "model.hops=-1"], ["model.hops=-1", "at least 0"]),
+        (["model=tgcn", "model.dropout=1.5"], ["model.dropout=1.5", "below 1"]),
+        (["model=seq2seq", "model.cell=gur"], ["model.cell=gur", "did you mean gru?"]),
+        (["model=wavenet", "model.dilations=[1,0]"], ["model.dilations=[1,0]", "at least 1"]),
+        (["model=wavenet", "model.dilations=[]"], ["model.dilations=[] is empty"]),
+        (["model=dlinear", "model.window=24"], ["model.window=24 is even: take 25"]),
+        (["model=patchtst", "model.heads=3"], ["model.heads=3", "model.hidden_size=16"]),
+        (["model=patchtst", "model.stride=0"], ["model.stride=0", "at least 1"]),
         (["model=seasonal", "inputs=[day]"], ["season"]),
         (["scale=[typical_day]", "inputs=[day]"], ["typical_day", "inputs"]),
         (["model=ridge", "model.bases=[lst]"], ["lst", "last, level, mean_season, profile"]),
         (["model=ridge", "model.bases=[profile]", "inputs=[]"], ["profile", "inputs needs"]),
         (["model=ridge", "model.bases=[mean_season]", "history=12"], ["history=12 is below"]),
+        (
+            ["data=YEARS", "batch_size=999", "inputs=[]", "horizon=6"],
+            ["batch_size=999", "take 128"],
+        ),
+        (
+            ["data=YEARS", "inputs=[]", "horizon=6", "history=999"],
+            ["train", "history=999", "history=274 is the longest"],
+        ),
+        (["data=YEARS", "inputs=[typical_day]", "horizon=6"], ["typical_day", "longer than a day"]),
+        (["data=TOWN", "inputs=[past_years]"], ["past_years", "train, 14 days, is no year"]),
         (["graph=distance", "data=YEARS", "horizon=6", "inputs=[]"], ["places"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(given, words, years, tmp_path):
-    given = [text.replace("YEARS", str(years)) for text in given]
+def test_what_cannot_be_is_refused_in_one_line(given, words, town, years, tmp_path):
+    given = [text.replace("YEARS", str(years)).replace("TOWN", str(town)) for text in given]
     with pytest.raises(UserError) as caught:
         run(["experiment=synthetic_city", *given, *QUICK, f"workdir={tmp_path / 'run'}"])
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_sensor_that_begins_after_train_is_refused_by_name(tmp_path):
+    series = city("energy", sensors=3, steps=504, seed=1).series
+    values = series.values.copy()
+    values[:400, 1] = np.nan
+    write_series(series._replace(values=values, known={}), tmp_path / "late")
+    with pytest.raises(UserError, match=f"no value of '{series.sensors[1]}' before .* train ends"):
+        run(["experiment=synthetic_city", f"data={tmp_path / 'late'}", *QUICK])
+
+
+def test_a_folder_beside_one_is_a_city_without_a_slash(town, tmp_path, monkeypatch, no_figures):
+    monkeypatch.chdir(town.parent)
+    result = run([*arguments("synthetic_city", "ridge"), f"data={town.name}"])
+    assert list(result.result["data"]) == [town.name]
 
 
 def problem_of(series, **options):

@@ -100,7 +100,7 @@ def test_rows_of_one_slot_are_averaged_and_gaps_do_no_harm():
 
 def test_a_typical_day_takes_two_days():
     series = random_city(missing=0)
-    with pytest.raises(DataError, match="two days with a value before step 4"):
+    with pytest.raises(DataError, match="two days with a value in train, and its 4 steps have not"):
         profiles.typical_day(series, stop=4)
     with pytest.raises(DataError, match="days='month' is none of weekday, week, all"):
         profiles.typical_day(series, stop=40, days="month")

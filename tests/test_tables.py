@@ -204,7 +204,9 @@ def test_names_of_sensors_are_text_as_it_stands(read):
     assert series.sensors == ("00123", 'a, "b"', "é")
 
 
-@pytest.mark.parametrize("cell", ["", "NA", "n/a", "NaN", "nan", "NULL", "None", "-", " ", '""'])
+@pytest.mark.parametrize(
+    "cell", ["", "NA", "n/a", "#N/A", "NaN", "nan", "NULL", "None", "-", " ", '""']
+)
 def test_a_missing_cell_is_missing(read, cell):
     np.testing.assert_array_equal(read(hours("1", cell, "2")).values[:, 0], [1, NAN, 2])
 
@@ -386,10 +388,33 @@ def test_the_hour_that_autumn_repeats_is_averaged_where_it_may_be_so(read, refus
     one = refused(twice + next_day + "2024-10-28 02:00,7\n")  # a second hour of one year
     assert "2024-10-27 02:00:00 has another value in row 3: keep one" in one
     assert "row 5, column 'a'" in one
-    noon = hours(1, 2, 4, start="2024-10-27 11:00") + "2024-10-27 12:00,5\n"
-    assert "has another value in row 3" in refused(noon)
+    for start in ("2024-10-27 11:00", "2024-06-12 01:00"):  # when no clock goes back
+        again = start.replace("1:00", "2:00")
+        assert "has another value in row 3" in refused(hours(1, 2, 4, start=start) + f"{again},5\n")
     days = "time,a\n2024-10-27,1\n2024-10-28,1\n2024-10-28,2\n"
     assert "row 4, column 'a': 2024-10-28 00:00:00 has another value in row 3" in refused(days)
+
+
+@pytest.mark.parametrize(
+    "zone, night, averaged",
+    [
+        ("Europe/Berlin", "2024-10-27", True),
+        ("Europe/Berlin", "2024-11-03", False),
+        ("America/New_York", "2024-11-03", False),  # there it is the hour before
+        ("Asia/Tokyo", "2024-10-27", False),
+    ],
+)
+def test_an_hour_that_comes_twice_is_one_that_the_clock_of_the_place_repeats(
+    read, refused, zone, night, averaged
+):
+    files = {
+        "values.csv": hours(1, 2, 4, start=f"{night} 01:00") + f"{night} 02:00,5\n",
+        "city.yaml": f"timezone: {zone}",
+    }
+    if averaged:
+        assert read(files).values[:, 0].tolist() == [1, 3.5, 4]
+    else:
+        assert f"only the hour that a clock of {zone} repeats" in refused(files)
 
 
 def test_the_hour_that_spring_leaves_out_is_a_missing_row(read):
@@ -431,6 +456,13 @@ def test_rows_off_the_grid_are_refused(refused):
     )
     message = refused(six, **{"city.yaml": "timezone: Europe/Berlin"})
     assert "on the clock of Europe/Berlin is off the grid of 21600 s" in message
+
+
+def test_times_that_keep_no_step_are_refused(refused):
+    minutes = (0, 7, 14, 22, 31, 43, 59)
+    message = refused("time,a\n" + "".join(f"2024-03-01 00:{m:02},1\n" for m in minutes))
+    assert "row 5, column 'time': the times keep no step" in message
+    assert "the most common one, 420 s, fits 3 of 7 rows: bring them to a regular step" in message
 
 
 def test_a_mistaken_year_is_refused_and_no_empty_decades_are_made(refused):

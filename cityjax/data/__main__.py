@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("names", nargs="+", metavar="NAME", help="a data set, or ./mine.py")
+        command.add_argument(
+            "names", nargs="+", metavar="NAME", help="a data set, ./mine.py, or a table or folder"
+        )
         if name == "describe":
             command.add_argument("--figure", metavar="FILE.png", help="draw it, too")
     options = parser.parse_args(arguments)
@@ -68,6 +70,8 @@ def where(one: Dataset) -> str:
 
 
 def _fetch(one: Dataset) -> int:
+    if not one.files:
+        print(f"{one.name}: nothing to fetch")
     by_hand = []
     for file in one.files:
         if file.url is None and files.locate(file) is None:
@@ -89,6 +93,8 @@ def _fetch(one: Dataset) -> int:
 
 
 def _check(one: Dataset) -> int:
+    if not one.files:  # made, or read as it was found
+        print(f"ok       {one.name}")
     bad = 0
     for file in one.files:
         path = files.locate(file)

@@ -1,13 +1,21 @@
-"""The data sets there are, by name: listed without reading any, imported one by one."""
+"""The data sets there are, by name: listed without reading any, imported one by one.
+
+And those of one's own: a Python file that defines one, a table, or a folder of tables.
+"""
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 
-from cityjax.data.dataset import Dataset
+from cityjax.data.cells import is_table
+from cityjax.data.dataset import Dataset, Protocol
 from cityjax.data.files import DataError
+from cityjax.data.series import Series
+from cityjax.data.tables import read_series
 from cityjax.errors import did_you_mean, one_line
 
+DAY, WEEK = 86_400, 7 * 86_400
 _FOLDER = Path(__file__).parent / "sets"
 
 
@@ -17,11 +25,14 @@ def datasets() -> tuple[str, ...]:
 
 
 def dataset(name: str) -> Dataset:
-    """Return the data set of this name, or the `DATASET` of a file of one's own, `./mine.py`.
+    """Return the data set of this name, of a table or folder, or of a Python file, `./mine.py`.
 
-    Nothing of its data is read. Raises DataError for an unknown name, a file that cannot be
-    imported or has no `DATASET`, and a data set without an honest protocol.
+    A table or folder is read, of the others nothing is. Raises DataError for an unknown name, a
+    table that is refused, a Python file that cannot be imported or has no `DATASET`, and a data set
+    without an honest protocol.
     """
+    if is_city(name):
+        return _of_tables(name)
     if name.endswith(".py"):
         return _from_file(Path(name))
     if name not in datasets():
@@ -30,6 +41,40 @@ def dataset(name: str) -> Dataset:
             f"unknown data set {name!r}{hint and ': ' + hint} (python -m cityjax.data lists them)"
         )
     return importlib.import_module(f"cityjax.data.sets.{name}").DATASET
+
+
+def is_city(name: str) -> bool:
+    """Whether a name is that of a table of one's own, or of a folder of tables."""
+    if name.endswith(".py") or name in datasets():
+        return False
+    return is_table(name) or "/" in name or os.sep in name or os.path.isdir(name)
+
+
+def _of_tables(path: str) -> Dataset:
+    series = read_series(path)
+    name = os.path.basename(os.path.normpath(path))
+    return Dataset(
+        name=name,
+        title=f"{name}, a city of one's own",
+        domain="-",
+        licence="-",
+        home=path,
+        files=(),
+        read=lambda: series,
+        season=_season(series),
+        protocols={"honest": Protocol()},
+    )
+
+
+def _season(series: Series) -> int:
+    """Return the steps of a week, a year where a step is a week or more, a day in a short series.
+
+    That is one of less than four weeks, of which train would have seen two or three.
+    """
+    if series.step >= WEEK:
+        return max(1, round(52 * WEEK / series.step))
+    short = len(series.values) * series.step < 4 * WEEK
+    return max(1, round((DAY if short else WEEK) / series.step))
 
 
 def _from_file(path: Path) -> Dataset:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # importing Polars sets an environment variable: it waits for
     import polars as pl
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "-")
 BATCH = 1 << 23  # characters of a CSV, and eight times the cells of a Parquet file, in one batch
 SEPARATORS = (",", ";", "\t", "|")
 _END = "\x1e"  # "record separator", a character that no table holds

@@ -1,5 +1,6 @@
 """Times as text, read onto the clock of the place."""
 
+import zoneinfo
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -147,10 +148,38 @@ def local_clock(instant: np.ndarray, timezone: str) -> np.ndarray:
         moments = pl.Series(instant * 1000).cast(pl.Datetime("ms", "UTC"))
         local = moments.dt.convert_time_zone(timezone).dt.replace_time_zone(None)
     except failures() as error:
-        raise DataError(
-            f"timezone {shown(timezone)} is unknown: name one such as Europe/Berlin or UTC"
-        ) from error
+        raise unknown_zone(timezone) from error
     return local.to_physical().to_numpy() // 1000
+
+
+def unknown_zone(timezone: str) -> DataError:
+    """Return the error of a time zone that there is not."""
+    return DataError(
+        f"timezone {shown(timezone)} is unknown: name one such as Europe/Berlin or UTC"
+    )
+
+
+def goes_back(local: np.ndarray, timezone: str | None = None) -> np.ndarray:
+    """Return whether a clock goes through times twice: bool [U] of local int64 [U], seconds.
+
+    The clock is that of `timezone`, or without it that of any place there is.
+    """
+    import polars as pl
+
+    moments = pl.Series(local * 1000).cast(pl.Datetime("ms"))
+    found = np.zeros(len(local), bool)
+    for zone in [timezone] if timezone else sorted(zoneinfo.available_timezones()):
+        try:
+            first, second = (
+                moments.dt.replace_time_zone(zone, ambiguous=which, non_existent="null")
+                for which in ("earliest", "latest")
+            )
+        except failures() as error:
+            if timezone:
+                raise unknown_zone(timezone) from error
+            continue  # a name that polars does not keep, such as Factory
+        found |= (first != second).fill_null(False).to_numpy()
+    return found
 
 
 def moment(seconds: int | np.integer) -> str:

@@ -30,7 +30,7 @@ def summary(dataset: Dataset, series: Series) -> str:
         ("span", f"{_minute(series.time[0])} to {_minute(series.time[-1])}"),
         ("step", f"{_duration(series.step)}, {len(series.values):,} rows"),
         ("sensors", f"{len(series.sensors)}: {_few(series.sensors)}"),
-        ("unit", series.unit),
+        ("unit", series.unit or "-"),
         ("values", f"{low:g} to {high:g}, median {middle:g}"),
         (
             "missing",

@@ -89,9 +89,13 @@ def origins(
         if split == "test" and protocol.drop_last:
             found = found[: len(found) // protocol.drop_last * protocol.drop_last]
         if not len(found):
+            longest = (stop - start if protocol.inside else stop) - horizon
+            remedy = "take shorter ones"
+            if horizon <= stop - start and 1 <= longest < history:
+                remedy = f"history={longest} is the longest there is"
             raise DataError(
                 f"the {split} part, steps {start} to {stop}, has no window of history={history} "
-                f"and horizon={horizon}: take shorter ones"
+                f"and horizon={horizon}: {remedy}"
             )
         parts[split] = found
     return parts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cityjax.data.cells import Batch, Table, listed, numbers, open_table, refusal, shown
-from cityjax.data.clocks import DAY, Clock, moment, read_clock
+from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock
 from cityjax.data.files import DataError
 
 if TYPE_CHECKING:
@@ -162,8 +162,9 @@ def arrange(
     Rows of one time (and sensor) are merged: a value that one of them lacks is taken from the
     other. On a clock that goes back in autumn two different moments have one time: their mean,
     where offsets show it; without offsets, where it may be so: two rows, of at most one hour a
-    year, between 23:00 and 03:59, and a step below a day. Any other rows that differ are refused,
-    as are times off the grid, and a panel of which less than 1 % of the steps would be there.
+    year, which the clock of `timezone` repeats (of any place, where there is none), and a step
+    below a day. Any other rows that differ are refused, as are times off the grid, and a panel of
+    which less than 1 % of the steps would be there.
     """
     path, row = rows.path, rows.row
 
@@ -183,6 +184,10 @@ def arrange(
     off = local % step != phases[np.argmax(counts)]
     if off.any():
         at = int(np.argmax(off))
+        if 2 * np.count_nonzero(off[rows.time]) > len(row):
+            message = f"the times keep no step: the most common one, {step} s, fits"
+            few = np.count_nonzero(~off[rows.time])
+            raise refuse(at, f"{message} {few} of {len(row)} rows: bring them to a regular step")
         zone = f", on the clock of {timezone}" if timezone and clock.instant is not None else ""
         message = f"{moment(local[at])}{zone} is off the grid of {step} s that most rows keep"
         raise refuse(at, f"{message}: correct or remove the row")
@@ -204,7 +209,7 @@ def arrange(
     seen = np.zeros(shape[:2], bool)
     seen[place, rows.sensor] = True
     if np.count_nonzero(seen) < len(row):
-        _merge(rows, place, clock, step, values)
+        _merge(rows, place, clock, step, timezone, values)
     return Panel(
         path,
         lambda at: row_of(int(np.argmax(local == time[at]))),
@@ -221,7 +226,14 @@ def _common_step(time: np.ndarray) -> int:
     return int(steps[np.argmax(counts)]) if len(steps) else 0
 
 
-def _merge(rows: Rows, place: np.ndarray, clock: Clock, step: int, values: np.ndarray) -> None:
+def _merge(
+    rows: Rows,
+    place: np.ndarray,
+    clock: Clock,
+    step: int,
+    timezone: str | None,
+    values: np.ndarray,
+) -> None:
     """Put one row into `values` for the rows of each time and sensor that occur more than once."""
     key = place.astype(np.int64) * values.shape[1] + rows.sensor
     repeated = np.flatnonzero(np.bincount(key)[key] > 1)
@@ -238,7 +250,7 @@ def _merge(rows: Rows, place: np.ndarray, clock: Clock, step: int, values: np.nd
     pairs = np.diff(starts, append=len(repeated)) == 2
     times = clock.local[rows.time[repeated[starts]]]
     autumn = clock.instant is None and step < DAY and pairs[differ].all()
-    if differ.any() and not (autumn and _one_hour_a_year(times[differ])):
+    if differ.any() and not (autumn and _one_hour_a_year(times[differ], timezone)):
         group = int(np.argmax(differ))
         column = int(np.argmax(low[group] < high[group]))
         alike = repeated[starts[group] :][: np.append(np.diff(starts), len(repeated))[group]]
@@ -246,7 +258,8 @@ def _merge(rows: Rows, place: np.ndarray, clock: Clock, step: int, values: np.nd
         one, other = np.sort(alike[different])
         sensor = f" of {shown(rows.sensors[rows.sensor[one]])}" if rows.sensors else ""
         message = f"{moment(times[group])}{sensor} has another value in row {rows.row[one]}"
-        hint = "keep one; only the hour that a clock repeats in autumn is averaged"
+        place_of = f"of {timezone} " if timezone else ""
+        hint = f"keep one; only the hour that a clock {place_of}repeats in autumn is averaged"
         hint += "" if sensor else "; a column of sensors is to be named sensor"
         raise refusal(rows.path, f"{message}: {hint}", rows.row[other], rows.names[column])
 
@@ -260,9 +273,8 @@ def _merge(rows: Rows, place: np.ndarray, clock: Clock, step: int, values: np.nd
     values.reshape(-1, values.shape[2])[keys[starts]] = merged
 
 
-def _one_hour_a_year(times: np.ndarray) -> bool:
+def _one_hour_a_year(times: np.ndarray, timezone: str | None) -> bool:
     """Whether a clock that goes back each autumn may repeat these times of its."""
-    hours = times // 3600 % 24
     years = times.astype("datetime64[s]").astype("datetime64[Y]")
-    night = ((hours < 4) | (hours == 23)).all()
-    return bool(night) and all(np.ptp(times[years == year]) < 3600 for year in np.unique(years))
+    once = all(np.ptp(times[years == year]) < 3600 for year in np.unique(years))
+    return once and bool(goes_back(np.unique(times), timezone).all())

@@ -45,7 +45,10 @@ def typical_day(series: Series, *, stop: int, days: str = "weekday") -> np.ndarr
         total, number = (cells.sum(axes, keepdims=True) for cells in (sums, counts))
         np.copyto(result, _mean_of_other_days(total, number, 0 * alike), where=missing)
     if np.isnan(result).any():
-        raise DataError(f"a typical day takes two days with a value before step {stop}")
+        raise DataError(
+            f"typical_day takes two days with a value in train, and its {stop} steps have not:"
+            " leave it out of inputs and scale"
+        )
     return result[day, marks[:, 0]]
 
 

@@ -51,7 +51,8 @@ def shuffled(
     """
     size = _length(arrays) if size is None else size
     if batch_size > size:
-        raise DataError(f"batch_size={batch_size} is above the {size} training examples")
+        message = f"batch_size={batch_size} is above the {size} training examples"
+        raise DataError(f"{message}: take {1 << (size.bit_length() - 1)}" if size else message)
 
     def batch(arrays: Mapping[str, Any], key: jax.Array, step: jax.Array) -> Batch:
         indices = epoch_indices(jax.random.fold_in(key, _ORDER), step, batch_size, size)

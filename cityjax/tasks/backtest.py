@@ -9,7 +9,8 @@ import numpy as np
 
 from cityjax.data.forecast import window_batch
 from cityjax.errors import UserError
-from cityjax.tasks.problem import Problem, measure, measure_leads, truth
+from cityjax.tasks.problem import Problem
+from cityjax.tasks.scores import measure, measure_leads, truth
 
 
 class Backtest(NamedTuple):

@@ -8,7 +8,8 @@ import numpy as np
 from cityjax.data.forecast import clock
 from cityjax.data.series import Series
 from cityjax.tasks.intervals import conformity, half_width, in_half_widths, online_factor
-from cityjax.tasks.problem import Problem, error_scale, floors_of, truth
+from cityjax.tasks.problem import Problem
+from cityjax.tasks.scores import error_scale, floors_of, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

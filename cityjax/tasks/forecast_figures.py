@@ -31,7 +31,8 @@ from cityjax.tasks.forecast_errors import (
     unit_of,
 )
 from cityjax.tasks.intervals import NOMINAL, bounds
-from cityjax.tasks.problem import Problem, floors_of
+from cityjax.tasks.problem import Problem
+from cityjax.tasks.scores import floors_of
 
 UNITS = (("week", WEEK), ("day", DAY), ("h", HOUR), ("min", 60), ("s", 1))
 LONGEST = 300  # steps of a stretch whose lines can be told apart

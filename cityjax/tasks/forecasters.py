@@ -199,7 +199,9 @@ def nlinear(problem: Problem, *, per_sensor: bool = False) -> Model:
 
 
 def dlinear(problem: Problem, *, window: int = 25, per_sensor: bool = False) -> Model:
-    """Return DLinear."""
+    """Return DLinear; DataError where the moving average has no middle."""
+    if window % 2 == 0:
+        raise DataError(f"model.window={window} is even: take {window + 1}")
     return from_linen(DLinear(window=window, per_sensor=per_sensor, **_outputs(problem)))
 
 
@@ -294,7 +296,9 @@ def patchtst(
     feedforward_size: int = 128,
     dropout: float = 0.3,
 ) -> Model:
-    """Return PatchTST."""
+    """Return PatchTST; DataError where its heads do not divide a token."""
+    if hidden_size % heads:
+        raise DataError(f"model.heads={heads} does not divide model.hidden_size={hidden_size}")
     return from_linen(
         PatchTST(
             patch=patch,

@@ -18,15 +18,8 @@ from cityjax.learner import Experiment, Learner, Model, State
 from cityjax.learners import average, closed_form, supervised
 from cityjax.models.ridge import Regression
 from cityjax.tasks import forecast_figures, intervals
-from cityjax.tasks.problem import (
-    Problem,
-    baselines,
-    describe,
-    error_scale,
-    lead_name,
-    measure,
-    truth,
-)
+from cityjax.tasks.problem import Problem, describe, lead_name
+from cityjax.tasks.scores import baselines, error_scale, measure, truth
 
 EVALUATION_BATCH = 32
 LOSSES = ("auto", "squared", "absolute")

@@ -1,14 +1,16 @@
-"""A forecasting problem: a series of a city under a protocol, its windows, metrics and floors."""
+"""A forecasting problem: a series of a city under a protocol, its windows and its metrics."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cityjax import metrics
-from cityjax.data import floors, forecast, graphs, profiles
+from cityjax.data import forecast, graphs, profiles
+from cityjax.data.cells import listed
+from cityjax.data.clocks import moment
 from cityjax.data.dataset import Protocol, arranged, bounds
 from cityjax.data.files import DataError
 from cityjax.data.series import Series
@@ -76,13 +78,14 @@ def make_problem(
     horizon = protocol.horizon if horizon is None else horizon
     rows = bounds(series, protocol)
     stop = rows["train"][1]
+    _check_seen(series, stop)
     if "covariates" not in inputs:
         series = series._replace(past={}, known={})
     arrays = forecast.arrays(
         series, train_stop=stop, profiles=_profiles(series, inputs, season, horizon, stop)
     )
     found, graph = _graph(series, graph, stop)
-    measured = _metrics(series, protocol, horizon, stop, quantiles)
+    measured = metrics_of(series, protocol, horizon, stop, quantiles)
     whole = f"{protocol.measures[0]}@{lead_name((1, horizon))}"
     select = protocol.select if protocol.select in measured else whole
     return Problem(
@@ -106,6 +109,17 @@ def make_problem(
     )
 
 
+def _check_seen(series: Series, stop: int) -> None:
+    """Raise DataError where there are sensors of which train, the rows before `stop`, has none."""
+    silent = np.flatnonzero(~series.observed[:stop].any(axis=0))
+    if len(silent):
+        names = listed([series.sensors[place] for place in silent])
+        raise DataError(
+            f"no value of {names} before {moment(series.time[stop - 1].astype(np.int64))}, where"
+            " train ends: remove them, or the rows before they began"
+        )
+
+
 def _profiles(
     series: Series, inputs: Sequence[str], season: int, horizon: int, stop: int
 ) -> list[np.ndarray]:
@@ -122,8 +136,13 @@ def _profiles(
         found.append(profiles.lag(series, season * -(-horizon // season), stop=stop))
     around = 2 if series.step == 7 * DAY else 0
     for name in ("year_ago", "past_years"):
-        if name in inputs and (horizon + around) * series.step > profiles.YEAR:
+        if name not in inputs:
+            continue
+        if (horizon + around) * series.step > profiles.YEAR:
             raise DataError(f"inputs has {name}, which horizon={horizon} reaches beyond")
+        if stop * series.step <= profiles.YEAR:
+            days = stop * series.step // DAY
+            raise DataError(f"inputs has {name}, but train, {days} days, is no year: leave it out")
     if "year_ago" in inputs:
         found.append(profiles.year_ago(series, stop=stop))
         if around:
@@ -178,9 +197,10 @@ def lead_name(lead: int | tuple[int, int]) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def _metrics(
+def metrics_of(
     series: Series, protocol: Protocol, horizon: int, stop: int, quantiles: Sequence[float]
 ) -> dict[str, Metric]:
+    """Return the metrics of a protocol by name, at its leads and pooled over the horizon."""
     leads = [lead for lead in protocol.leads if np.max(lead) <= horizon]
     names = dict.fromkeys([*map(lead_name, leads), lead_name((1, horizon))])
     measures = [*protocol.measures, *(("crps", "coverage", "width") if quantiles else ())]
@@ -218,90 +238,3 @@ def describe(problem: Problem) -> dict[str, str]:
     if protocol.drop_last:
         words["drop_last"] = f"test windows beyond a multiple of {protocol.drop_last} are left out"
     return {**words, **problem.text, **protocol.text}
-
-
-def baselines(problem: Problem) -> dict[str, dict[str, float]]:
-    """Return every metric of the naive floors on test, then the published rows that have any."""
-    rows = {}
-    for name, outputs in floors_of(problem, "test").items():
-        rows[name] = {f"test/{key}": value for key, value in measure(problem, outputs).items()}
-    for name, values in problem.protocol.published.items():
-        known = {f"test/{key}": value for key, value in values.items() if key in problem.metrics}
-        if known:
-            rows[f"published: {name}"] = known
-    return rows
-
-
-def floors_of(problem: Problem, split: str, part: Any = slice(None)) -> dict[str, np.ndarray]:
-    """Return the forecasts [W, H, N] that the floors make of some windows of a split."""
-    return floors.floors(
-        problem.series,
-        problem.origins[split][part],
-        problem.horizon,
-        season=problem.season,
-        history=problem.history,
-        stop=problem.train_stop,
-    )
-
-
-def error_scale(problem: Problem) -> np.ndarray:
-    """Return what errors are divided by, sensor by sensor [N]."""
-    series = problem.series
-    if not problem.protocol.standardised:
-        return np.ones(len(series.sensors), np.float32)
-    return fit_scaler(series.values, series.observed, stop=problem.train_stop).std
-
-
-def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-    """Return targets [W, H, N], 0 where masked, and their mask, of some windows of a split."""
-    steps = problem.origins[split][part, None] + np.arange(1, problem.horizon + 1)
-    start, stop = problem.rows[split]
-    values = problem.series.values[np.minimum(steps, len(problem.series.values) - 1)]
-    mask = np.isfinite(values) & ((steps >= start) & (steps < stop))[..., None]
-    return np.where(mask, values, 0), mask
-
-
-def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[str, float]:
-    """Take every metric of forecasts of a part's windows; those that are NaN are left out.
-
-    outputs: points [W, H, N], or where the problem has quantiles those [W, H, N, Q].
-    """
-    return metrics.finalize(_sums(problem, problem.metrics, outputs, split), problem.metrics)
-
-
-def measure_leads(
-    problem: Problem, outputs: np.ndarray, split: str = "test"
-) -> dict[str, np.ndarray]:
-    """Take every measure of the protocol at every lead [H], of forecasts as in `measure`."""
-    alone = problem.protocol._replace(leads=())  # each lead is the only one of a horizon of one
-    single = _metrics(problem.series, alone, 1, problem.train_stop, problem.quantiles)
-
-    def apart(accumulate: Callable) -> Callable:
-        def leads(*given: Any) -> Any:
-            return jax.vmap(accumulate, 1)(*jax.tree.map(lambda array: array[:, :, None], given))
-
-        return leads
-
-    each = {n: metric._replace(accumulate=apart(metric.accumulate)) for n, metric in single.items()}
-    sums = _sums(problem, each, outputs, split)
-    return {n.partition("@")[0]: np.asarray(each[n].finalize(sums[n])) for n in each}
-
-
-def _sums(
-    problem: Problem, measured: Mapping[str, Metric], outputs: np.ndarray, split: str
-) -> dict[str, Any]:
-    """Add up metrics over a part's windows, some at a time."""
-    sums: dict[str, Any] = {}
-    for start in range(0, len(outputs), 256):
-        part = slice(start, start + 256)
-        shown = outputs[part]
-        if problem.quantiles and shown.ndim == 3:  # a point is every quantile of itself
-            shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
-        known = np.isfinite(shown)
-        targets, mask = truth(problem, split, part)
-        mask = mask & (known.all(axis=-1) if problem.quantiles else known)
-        batch = {"targets": targets, "mask": mask}
-        shown = np.where(known, shown, 0).astype(np.float32)
-        new = {name: metric.accumulate(shown, batch) for name, metric in measured.items()}
-        sums = jax.tree.map(jnp.add, sums, new) if sums else new
-    return sums
