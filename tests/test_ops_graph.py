@@ -48,6 +48,18 @@ def product(matrix, x):
     return result
 
 
+@pytest.mark.parametrize("edges", [0, 1, 60, 9_999])
+def test_the_product_goes_by_the_edges_where_these_are_few(edges):
+    random = np.random.default_rng(edges)
+    matrix = np.zeros(10_000, np.float32)
+    matrix[random.choice(10_000, edges, replace=False)] = random.random(edges)
+    matrix = matrix.reshape(100, 100)
+    found = graph.product(matrix)
+    assert found.func is (graph.sparse_matmul if edges < 100 else graph.dense_matmul)
+    x = random.normal(size=(2, 100, 3)).astype(np.float32)
+    np.testing.assert_allclose(jax.jit(found)(x), product(matrix, x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", graph.KINDS)
 def test_normalisation_is_its_formula(kind):
     weights = adjacency()

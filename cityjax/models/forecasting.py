@@ -19,8 +19,8 @@ WEEKDAY_SIZE = 4  # of a weekday's vector: Saturday, Sunday and the rest differ 
 Inputs = Mapping[str, jax.Array]
 
 # Neighbours' features, weighted and added up: [..., N, C] -> [..., N, C], such as
-# `functools.partial(ops.graph.dense_matmul, matrix)`. A function has a hash, which the field of a
-# module needs; and whether the matrix is sparse is its own affair.
+# `ops.graph.product(matrix)`. A function has a hash, which the field of a module needs; and whether
+# the matrix is sparse is its own affair.
 Support = Callable[[jax.Array], jax.Array]
 
 

@@ -3,15 +3,18 @@
 An operator is a matrix A [N, N], or its `Edges`. Row i of A x gathers what row i of A points at:
 where A[i, j] is the weight of the edge i -> j, sensor i hears the sensors that its edges lead to,
 and by the transpose of A those that lead to it. Dense products are the faster ones up to some
-hundred sensors; edges need memory by their number only.
+hundred sensors; edges need memory by their number only. `product` chooses.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+SPARSE = 0.01  # share of entries below which the product by edges is the faster one on a CPU
 KINDS = ("symmetric", "random_walk", "reverse_random_walk", "laplacian")
 
 
@@ -101,6 +104,13 @@ def matmul(operator: Operator, x: jax.Array) -> jax.Array:
     if isinstance(operator, Edges):
         return sparse_matmul(operator, x)
     return dense_matmul(operator, x)
+
+
+def product(matrix: jax.Array | np.ndarray) -> Callable[[jax.Array], jax.Array]:
+    """Return x [..., N, C] -> A x for a known matrix [N, N]: by its edges where these are few."""
+    if np.count_nonzero(matrix) < SPARSE * np.size(matrix):
+        return functools.partial(sparse_matmul, jax.tree.map(jnp.asarray, from_dense(matrix)))
+    return functools.partial(dense_matmul, jnp.asarray(matrix))
 
 
 def powers(operator: Operator, x: jax.Array, order: int) -> jax.Array:

@@ -21,7 +21,7 @@ from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
 from cityjax.models.wavenet import GraphWaveNet
-from cityjax.ops.graph import dense_matmul, normalized
+from cityjax.ops.graph import normalized, product
 from cityjax.tasks.forecasting import ClosedForm, Forecaster
 from cityjax.tasks.problem import Problem
 
@@ -87,7 +87,7 @@ def _matrices(problem: Problem, hops: int) -> list[np.ndarray]:
 
 
 def _supports(problem: Problem, hops: int) -> tuple[Support, ...]:
-    return tuple(partial(dense_matmul, jnp.asarray(matrix)) for matrix in _matrices(problem, hops))
+    return tuple(map(product, _matrices(problem, hops)))
 
 
 def _floor(forecast: Callable[[Any], jax.Array], problem: Problem) -> Forecaster:
@@ -251,7 +251,7 @@ def tgcn(problem: Problem, *, hidden_size: int = 64, dropout: float = 0.0) -> Mo
     """Return T-GCN."""
     support = None
     if problem.graph is not None:
-        support = partial(dense_matmul, normalized(problem.graph, "symmetric"))
+        support = product(normalized(problem.graph, "symmetric"))
     return from_linen(
         TGCN(
             support=support,
