@@ -3,9 +3,10 @@
 Run: python -m benchmarks.end_to_end [PART ...]     (needs `pip install '.[bench]'`)
 
 Parts: digits, the time from a command to 98.5 % of the test digits, beside PyTorch; start, the time
-from a command to its first updates; dispatch, what the host adds to an update. Everything counts
-from the start of a process, imports included. Sides take turns; a run that was stopped goes on, and
-begins anew at another commit. Writes docs/results/performance.md and the JSON file behind it.
+from a command to its first updates; dispatch, what the host adds to an update; memory, the most
+that a forecasting run holds. Everything counts from the start of a process, imports included. Sides
+take turns; a run that was stopped goes on, and begins anew at another commit. Writes
+docs/results/performance.md and the JSON file behind it.
 """
 
 import json
@@ -24,7 +25,8 @@ from benchmarks.results import ROOT, chosen, commit
 REPEATS = 5
 ACCURACY, EVERY = 0.985, 100  # what is to be reached, and the updates between evaluations
 UPDATES = 50  # of the first dispatch of gan_mnist
-TARGETS = {"digits": 1.5, "start": 4.0, "dispatch": 15.0}
+TARGETS = {"digits": 1.5, "start": 4.0, "dispatch": 15.0, "traffic_los": 1.2, "metr_la_size": 1.5}
+METR_LA = (34_272, 207)  # steps and sensors
 EXPERIMENT = ROOT / "benchmarks" / "networks" / "digits_on_test.py"
 Found = Callable[[str], int | None]
 
@@ -87,7 +89,27 @@ def dispatch(seed: int) -> dict[str, dict[str, float]]:
     return found
 
 
-PARTS = {"digits": digits, "start": start, "dispatch": dispatch}
+def memory(seed: int) -> dict[str, dict[str, float]]:
+    """Return the most that whole runs of traffic_los hold, in GB: on its data, and on more.
+
+    The other data are a folder of tables with a synthetic city of METR-LA's size.
+    """
+    from cityjax.data.synthetic import city
+    from cityjax.data.tables import write_series
+
+    with tempfile.TemporaryDirectory() as folder:
+        series = city("transport", sensors=METR_LA[1], steps=METR_LA[0], seed=seed).series
+        write_series(series._replace(past={}, known={}), f"{folder}/city")
+        given = {"traffic_los": [], "metr_la_size": [f"data={folder}/city"]}
+        found = {}
+        for name, more in given.items():
+            arguments = ["experiment=traffic_los", f"seed={seed}", *more, "progress=off"]
+            arguments.append(f"workdir={folder}/{name}")
+            found[name] = {"gigabytes": most_memory(["cityjax.run", *arguments])}
+    return found
+
+
+PARTS = {"digits": digits, "start": start, "dispatch": dispatch, "memory": memory}
 
 
 def accurate(line: str) -> int | None:
@@ -140,6 +162,20 @@ def wait_for(module: list[str], found: Found, *, cache: str = "") -> dict[str, f
     raise OSError(f"{' '.join(module)[:90]} ended before what it was to reach")
 
 
+def most_memory(module: list[str]) -> float:
+    """Run `python -m MODULE ...` to its end: the most memory it held, in GB (10^9 bytes).
+
+    Raises OSError where it fails.
+    """
+    command = [sys.executable, "-m", *module]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise OSError(f"{' '.join(module)[:90]} failed")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
 def _fonts() -> str:
     import matplotlib
 
@@ -177,6 +213,14 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         lines.append(
             f"- What the host adds to an update, in chunks of 50: {host}; an MLP of 17 parameters "
             f"takes {1e6 * times['chunks']:.1f} µs so, {1e6 * times['whole']:.1f} µs all at once."
+        )
+    if "memory" in found:
+        most = medians(found["memory"]["runs"], "gigabytes")
+        own = _beside(most["traffic_los"], "traffic_los", " GB")
+        large = _beside(most["metr_la_size"], "metr_la_size", " GB")
+        lines.append(
+            f"- The most memory a whole run of `experiment=traffic_los` holds: {own}; on tables"
+            f" of METR-LA's size, {METR_LA[0]:,} steps of {METR_LA[1]} sensors: {large}."
         )
     return [*lines, "", "Measured:", "", *(f"- {k}: {v['measured']}" for k, v in found.items())]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import end_to_end, performance, scaling
-from benchmarks.end_to_end import accurate, logged, wait_for
+from benchmarks.end_to_end import accurate, logged, most_memory, wait_for
 from benchmarks.results import ROOT
 from cityjax.overrides import resolve
 
@@ -30,6 +30,11 @@ FOUND = {
         "commit": "abc",
         "measured": "there",
         "runs": [{"cold": {"seconds": 9.5, "step": 50}, "warm": {"seconds": 4.5, "step": 50}}],
+    },
+    "memory": {
+        "commit": "abc",
+        "measured": "today",
+        "runs": [{"traffic_los": {"gigabytes": 0.75}, "metr_la_size": {"gigabytes": 1.625}}],
     },
     "dispatch": {
         "commit": "abc",
@@ -60,12 +65,22 @@ def test_a_process_is_awaited_and_ended(tmp_path, monkeypatch):
         wait_for(["short"], logged)
 
 
+def test_the_most_memory_of_a_process_is_measured(tmp_path, monkeypatch):
+    (tmp_path / "large.py").write_text("held = bytearray(b'x') * 300_000_000\ndel held")
+    (tmp_path / "failing.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert 0.3 < most_memory(["large"]) < 0.6
+    with pytest.raises(OSError, match="failing failed"):
+        most_memory(["failing"])
+
+
 def test_the_section_sets_medians_beside_their_targets():
     shown = "\n".join(end_to_end.section(FOUND))
     assert "| cityjax, warm | 10.0 | 9.0 | 300 | **1.60** (≥ 1.5 met) |" in shown
     assert "| cityjax, cold | 30.0 | 29.0 | 300 | 0.53 |" in shown
     assert "second start **4.50 s** (≤ 4 missed)" in shown
     assert "**13.00 µs** (≤ 15 met)" in shown
+    assert "**0.75 GB** (≤ 1.2 met)" in shown and "**1.62 GB** (≤ 1.5 missed)" in shown
     assert "- start: there" in shown
 
 

@@ -10,6 +10,7 @@ import pytest
 from cityjax.data import floors, forecast
 from cityjax.data.dataset import Protocol
 from cityjax.data.series import Series
+from cityjax.data.windows import last_observed
 from cityjax.learner import Learner
 from cityjax.report import figures as drawing
 from cityjax.report import forecasts
@@ -85,6 +86,9 @@ def outputs_of(problem, split="test"):
     return point[..., None] + np.linspace(-3.0, 3.0, len(problem.quantiles), dtype=np.float32)
 
 
+FLOORS = 4  # lines of a stretch before the truth
+
+
 def labels(figure):
     return [text.get_text().strip() for text in figure.legends[0].get_texts()]
 
@@ -108,22 +112,27 @@ def test_the_lines_are_the_truth_the_forecast_and_the_floor_of_the_right_sensors
         for axes, sensor in zip(figure.axes, ranks, strict=True):
             assert f"{lead} h ahead" in axes.get_title(loc="left")
             assert f"sensor station {sensor} " in axes.get_title(loc="left")
-            times = axes.get_lines()[1].get_xdata()
+            times = axes.get_lines()[FLOORS].get_xdata()
             rows = ((times - problem.series.time[0]) // np.timedelta64(HOUR, "s")).astype(int)
             series = problem.series.values[:, sensor]
-            np.testing.assert_array_equal(line(axes, 1), series[rows])
+            np.testing.assert_array_equal(line(axes, FLOORS), series[rows])
             known = np.isin(rows - lead, problem.origins["test"])
             expected = np.where(known, np.nan_to_num(series)[rows - lead] + 1, np.nan)
-            np.testing.assert_allclose(line(axes, 2), expected)
+            np.testing.assert_allclose(line(axes, FLOORS + 1), expected)
             assert known.any()
-            assert np.isnan(line(axes, 1)).any() or np.isfinite(series[rows]).all()
+            assert np.isnan(line(axes, FLOORS)).any() or np.isfinite(series[rows]).all()
+            last = last_observed(series[:, None], np.isfinite(series)[:, None], 1)[rows - lead, 0]
+            np.testing.assert_allclose(line(axes, 0), np.where(known, last, np.nan))
+        names = labels(figure)[3:]
+        assert len(names) == FLOORS and names[0].startswith("last value")
+        assert sum(name.endswith("the best floor here") for name in names) == 1
 
 
 def test_missing_values_are_gaps_and_never_zeros():
     series = city(missing=0.0)
     series.values[-60:-50] = np.nan
     axes = drawn(problem_of(series))["forecast_at_the_first_lead"].axes[0]
-    shown = line(axes, 1)
+    shown = line(axes, FLOORS)
     assert np.isnan(shown).sum() == 10
     assert np.nanmin(shown) > 30
 

@@ -24,10 +24,10 @@ def seasonal(series: Series, at: np.ndarray, horizon: int, *, season: int) -> np
 def window_mean(series: Series, at: np.ndarray, horizon: int, *, history: int) -> np.ndarray:
     """Forecast the mean of the observed history: [W, H, N]."""
     observed = series.observed
-    sums = np.zeros((len(series.values) + 1, series.values.shape[1]))
-    counts = np.zeros_like(sums)
-    sums[1:] = np.cumsum(np.where(observed, series.values, 0), axis=0, dtype=np.float64)
-    counts[1:] = np.cumsum(observed, axis=0)
+    shape = (len(series.values) + 1, series.values.shape[1])
+    sums, counts = np.zeros(shape), np.zeros(shape, np.int32)
+    np.cumsum(np.where(observed, series.values, 0), axis=0, out=sums[1:])
+    np.cumsum(observed, axis=0, out=counts[1:])
     at = np.asarray(at)
     first = np.maximum(at - history + 1, 0)
     total, count = sums[at + 1] - sums[first], counts[at + 1] - counts[first]
@@ -58,15 +58,24 @@ def historical_average(series: Series, at: np.ndarray, horizon: int, *, stop: in
 
 
 def floors(
-    series: Series, at: np.ndarray, horizon: int, *, season: int, history: int, stop: int
+    series: Series,
+    at: np.ndarray,
+    horizon: int,
+    *,
+    season: int,
+    history: int,
+    stop: int,
+    only: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Return every floor's forecasts [W, H, N] of the windows with these origins.
 
-    season, history: steps. stop: the end of train, beyond which no average reads.
+    season, history: steps. stop: the end of train, beyond which no average reads. only: the name of
+    the one that is wanted.
     """
-    return {
-        "last value": last_value(series, at, horizon),
-        f"seasonal ({season} steps)": seasonal(series, at, horizon, season=season),
-        "window mean": window_mean(series, at, horizon, history=history),
-        "historical average": historical_average(series, at, horizon, stop=stop),
+    made = {
+        "last value": lambda: last_value(series, at, horizon),
+        f"seasonal ({season} steps)": lambda: seasonal(series, at, horizon, season=season),
+        "window mean": lambda: window_mean(series, at, horizon, history=history),
+        "historical average": lambda: historical_average(series, at, horizon, stop=stop),
     }
+    return {name: make() for name, make in made.items() if only in (None, name)}

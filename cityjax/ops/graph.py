@@ -109,7 +109,9 @@ def matmul(operator: Operator, x: jax.Array) -> jax.Array:
 def product(matrix: jax.Array | np.ndarray) -> Callable[[jax.Array], jax.Array]:
     """Return x [..., N, C] -> A x for a known matrix [N, N]: by its edges where these are few."""
     if np.count_nonzero(matrix) < SPARSE * np.size(matrix):
-        return functools.partial(sparse_matmul, jax.tree.map(jnp.asarray, from_dense(matrix)))
+        return functools.partial(
+            sparse_matmul, jax.tree.map(jnp.asarray, from_dense(np.asarray(matrix)))
+        )
     return functools.partial(dense_matmul, jnp.asarray(matrix))
 
 

@@ -34,13 +34,13 @@ MARKED = 40  # points of a line up to which each has a marker
 class Stretch(NamedTuple):
     """Forecasts of one sensor at S steps in a row: each [S], in the series' unit.
 
-    low, high: the interval; None where there is none.
+    floors: by name, the same in every stretch. low, high: the interval; None where there is none.
     """
 
     title: str
     truth: np.ndarray
+    floors: Mapping[str, np.ndarray]
     forecast: np.ndarray
-    floor: np.ndarray
     low: np.ndarray | None = None
     high: np.ndarray | None = None
 
@@ -50,19 +50,15 @@ def floor_colors(names: Sequence[str]) -> dict[str, str]:
     return {name: OTHERS[place % len(OTHERS)] for place, name in enumerate(names)}
 
 
-def stretches(
-    times: np.ndarray,
-    shown: Sequence[Stretch],
-    *,
-    unit: str,
-    floor: str,
-    color: str,
-    interval: str,
-) -> Figure:
+def stretches(times: np.ndarray, shown: Sequence[Stretch], *, unit: str, interval: str) -> Figure:
     """Forecast against truth, one sensor under the other, over the same times [S], datetime64.
 
-    floor, color: the name and the colour of the floor beside it; interval: what the band is.
+    interval: what the band is.
     """
+    floors = {
+        name: {"color": color, "linewidth": 0.9, "linestyle": "--", "alpha": 0.8}
+        for name, color in floor_colors(list(shown[0].floors)).items()
+    }
     figure = new_figure(10.5, 1.75 * len(shown) + 1.2 if len(shown) > 1 else 3.4)
     rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False).ravel()
     for axes, each in zip(rows, shown, strict=True):
@@ -70,7 +66,7 @@ def stretches(
         if each.low is not None and each.high is not None:
             axes.fill_between(times, *map(_float, (each.low, each.high)), **BAND)
         for values, line in (
-            (each.floor, {"color": color, "linewidth": 1.0, "linestyle": "--"}),
+            *((each.floors[name], look) for name, look in floors.items()),
             (each.truth, {"color": TRUTH, "linewidth": 1.5}),
             (each.forecast, {"color": MODEL, "linewidth": 1.5}),
         ):
@@ -89,7 +85,7 @@ def stretches(
         Line2D([], [], color=TRUTH, linewidth=1.5, label="truth"),
         Line2D([], [], color=MODEL, linewidth=1.5, label="forecast"),
         Patch(**BAND, label=interval),
-        Line2D([], [], color=color, linewidth=1.0, linestyle="--", label=floor),
+        *(Line2D([], [], **look, label=name) for name, look in floors.items()),
     ]
     known = any(each.low is not None for each in shown)
     legend(figure, [h for h in handles if known or not isinstance(h, Patch)])
@@ -171,12 +167,11 @@ def reliability(
     *,
     sensors: np.ndarray | None,
     unit: str,
-    color: str,
 ) -> Figure:
     """Coverage of intervals {name: [Q]} against nominal [Q], both shares, and their mean widths.
 
-    The names are the model's interval, its online one and a floor's, that in `color`. sensors:
-    [2, Q], between which the coverage of 80 % of the sensors lies, of the first name.
+    The names are the model's interval, its online one, and those of the floors. sensors: [2, Q],
+    between which the coverage of 80 % of the sensors lies, of the first name.
     """
     figure = new_figure(10.5, 4.2)
     left, right = figure.subplots(1, 2)
@@ -187,8 +182,9 @@ def reliability(
           y=literal(f"mean width, {unit}"))  # fmt: skip
     left.plot(percent, percent, color=QUIET, linewidth=1.0, linestyle=":", label="nominal")
     handles = [left.get_lines()[0]]
-    looks = ((MODEL, "-", 2.2), (MODEL, "--", 1.4), (color, "-", 1.3))
-    for (name, values), (hue, dash, thick) in zip(coverage.items(), looks, strict=False):
+    looks = [(MODEL, "-", 2.2), (MODEL, "--", 1.4)]
+    looks += [(color, "-", 1.3) for color in floor_colors(list(coverage)[2:]).values()]
+    for (name, values), (hue, dash, thick) in zip(coverage.items(), looks, strict=True):
         look = {"color": hue, "linestyle": dash, "linewidth": thick, "marker": "o"}
         handles += left.plot(percent, 100 * _float(values), label=name, markersize=4, **look)
         right.plot(percent, width[name], label=name, markersize=4, **look)

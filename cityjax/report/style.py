@@ -89,13 +89,17 @@ def value_axis(axes: Axes, key: str, values: np.ndarray, *, spread: float = 30.0
 
 
 def legend(figure: Figure, handles: Sequence[Any], *, beside: bool = False) -> None:
-    """A frameless legend: one row above the panels, or a column beside them."""
-    figure.legend(
-        handles=handles,
-        labels=[literal(handle.get_label()) for handle in handles],
-        loc="outside right center" if beside else "outside upper left",
-        ncols=1 if beside else min(6, len(handles)),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-    )
+    """A frameless legend: rows above the panels, as many as it takes, or a column beside them."""
+    for columns in range(1 if beside else len(handles), 0, -1):
+        made = figure.legend(
+            handles=handles,
+            labels=[literal(handle.get_label()) for handle in handles],
+            loc="outside right center" if beside else "outside upper left",
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+        )
+        if columns == 1 or made.get_window_extent().width < figure.bbox.width:
+            return
+        made.remove()

@@ -9,11 +9,10 @@ from cityjax.data.forecast import clock
 from cityjax.data.series import Series
 from cityjax.tasks.intervals import conformity, half_width, in_half_widths, online_factor
 from cityjax.tasks.problem import Problem
-from cityjax.tasks.scores import error_scale, floors_of, truth
+from cityjax.tasks.scores import chunks, error_scale, floors_of, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-CHUNK = 8_000_000  # forecasts of a floor held at once
 
 
 class Errors(NamedTuple):
@@ -41,22 +40,14 @@ def truth_of(problem: Problem, split: str, part: slice = slice(None)) -> np.ndar
     return np.where(mask, targets, np.nan)
 
 
-def floor_of(
-    problem: Problem, split: str, name: str, windows: np.ndarray, leads: slice = slice(None)
-) -> np.ndarray:
-    """Return what one floor forecasts of some windows, float32 [W, leads, N]."""
+def floor_of(problem: Problem, split: str, name: str) -> np.ndarray:
+    """Return what one floor forecasts of every window of a split, float32 [W, H, N]."""
     return np.concatenate(
         [
-            floors_of(problem, split, windows[part])[name][:, leads].astype(np.float32)
-            for part in _chunks(problem, len(windows))
+            floors_of(problem, split, part, name)[name].astype(np.float32)
+            for part in chunks(problem, len(problem.origins[split]))
         ]
     )
-
-
-def _chunks(problem: Problem, windows: int) -> list[slice]:
-    """Cut windows into parts of which all floors fit in memory."""
-    size = max(1, CHUNK // (problem.horizon * len(problem.series.sensors)))
-    return [slice(start, start + size) for start in range(0, windows, size)]
 
 
 def measure_of(problem: Problem) -> str:
@@ -74,7 +65,7 @@ def measured(
     measure, scale = measure_of(problem), error_scale(problem)
     phase, places, _ = phases(problem.series)
     sums: dict[str, list[np.ndarray]] = {}
-    for part in _chunks(problem, len(problem.origins["test"])):
+    for part in chunks(problem, len(problem.origins["test"])):
         truth = truth_of(problem, "test", part)
         steps = problem.origins["test"][part, None] + np.arange(1, problem.horizon + 1)
         at = phase[np.minimum(steps, len(phase) - 1)]
@@ -129,7 +120,7 @@ def phases(series: Series) -> tuple[np.ndarray, np.ndarray, str]:
 def _scores(problem: Problem, outputs: np.ndarray, split: str) -> np.ndarray:
     """Return how far each target lies from its forecast [W, H, N], as `conformity` has it."""
     scores = np.empty((*outputs.shape[:2], len(problem.series.sensors)), np.float32)
-    for part in _chunks(problem, len(outputs)):
+    for part in chunks(problem, len(outputs)):
         truth = truth_of(problem, split, part)
         scores[part] = conformity(outputs[part], truth, np.isfinite(truth))
     return scores
@@ -172,17 +163,17 @@ def covered(
     found = Coverage({}, {}, np.empty((2, len(half))))
     total, each = seen.sum(), seen.sum(axis=(0, 1))
     for place, (level, by) in enumerate(half.items()):
-        ratios = scores / by
-        factors = {"split-conformal": np.ones(ratios.shape[:2])}
+        factors = {"split-conformal": np.ones(scores.shape[:2])}
         if online:
             both = {"validation": in_half_widths(before, by), "test": in_half_widths(scores, by)}
             factors["online"] = online_factor(both, problem.origins, level)
         # The sum over sensors of a window's widths at a lead: [W, H].
         width = np.einsum("whn,hn->wh", sides, 2 * by / error_scale(problem))
         for kind, factor in factors.items():
-            count = (ratios <= factor[..., None]).sum()
+            leads = range(problem.horizon)  # one at a time
+            count = sum((scores[:, h] <= by[h] * factor[:, h, None]).sum() for h in leads)
             found.share.setdefault(kind, []).append(float(count / total))
             found.width.setdefault(kind, []).append(float((factor * width).sum() / total))
-        inside = (ratios <= 1).sum(axis=(0, 1))
+        inside = (scores <= by).sum(axis=(0, 1))
         found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
     return found

@@ -79,10 +79,6 @@ def _predict(
     return predict(learner, state, parts[split])[: len(problem.origins[split])]
 
 
-def _floor_colors(errors: Mapping[str, Errors]) -> dict[str, str]:
-    return forecasts.floor_colors([name for name in errors if name != MODEL])
-
-
 def _best_floor(errors: Mapping[str, Errors], lead: int | None = None) -> str:
     """The floor with the least error, over all or at a lead (an index)."""
     values = {
@@ -152,9 +148,13 @@ def _forecasts(
         windows = np.minimum(np.searchsorted(origins, rows - lead), len(origins) - 1)
         known = (origins[windows] == rows - lead)[:, None]
         made = outputs[windows, lead - 1]
-        floor = _best_floor(errors, lead - 1)
-        beside = floor_of(problem, "test", floor, windows, slice(lead - 1, lead))[:, 0]
-        lines = [points_of(problem, made), beside]
+        best = _best_floor(errors, lead - 1)
+        beside = {
+            f"{floor}, the best floor here" if floor == best else floor: forecast[:, lead - 1]
+            for floor, forecast in floors_of(problem, "test", windows).items()
+        }
+        beside = {floor: np.where(known, line, np.nan) for floor, line in beside.items()}
+        lines = [points_of(problem, made)]
         if before is not None:
             lines += bounds(made, before.half[NOMINAL][lead - 1])
         lines = [np.where(known, line, np.nan) for line in lines]
@@ -167,6 +167,7 @@ def _forecasts(
                     f"{duration(lead * series.step)} ahead, {who} {series.sensors[sensor]} "
                     f"({metric_label(measure)} {error} over all leads)",
                     series.values[rows, sensor],
+                    {floor: line[:, sensor] for floor, line in beside.items()},
                     *(line[:, sensor] for line in lines),
                 )
             )
@@ -174,8 +175,6 @@ def _forecasts(
             series.time[rows],
             panels,
             unit=series.unit,
-            floor=f"best floor at this lead: {floor}",
-            color=_floor_colors(errors)[floor],
             interval=f"{100 * NOMINAL:.0f} % interval (split-conformal)",
         )
     return found
@@ -283,19 +282,18 @@ def _reliability(
     before: Calibration,
     errors: Mapping[str, Errors],
 ) -> Figure:
-    floor = _best_floor(errors)
-    earlier, beside = (
-        floor_of(problem, split, floor, np.arange(len(problem.origins[split])))
-        for split in ("validation", "test")
-    )
     own = covered(problem, outputs, before)
-    other = covered(problem, beside, calibrated(problem, earlier), online=False)
-    label, kind = f"{floor}, split-conformal", "split-conformal"
+    found = {name: (own.share[name], own.width[name]) for name in own.share}
+    for floor in errors:
+        if floor != MODEL:  # one at a time: each is as large as the forecasts
+            calibration = calibrated(problem, floor_of(problem, "validation", floor))
+            beside = floor_of(problem, "test", floor)
+            other = covered(problem, beside, calibration, online=False)
+            found[floor] = other.share["split-conformal"], other.width["split-conformal"]
     return forecasts.reliability(
         LEVELS,
-        {**own.share, label: other.share[kind]},
-        {**own.width, label: other.width[kind]},
+        {name: share for name, (share, _) in found.items()},
+        {name: width for name, (_, width) in found.items()},
         sensors=own.sensors if len(problem.series.sensors) >= SPREAD else None,
         unit=unit_of(problem),
-        color=_floor_colors(errors)[floor],
     )

@@ -46,16 +46,17 @@ def interval_scores(
     half = half_width(scores["validation"], nominal)
     ratios = {part: in_half_widths(values, half) for part, values in scores.items()}
     factor = online_factor(ratios, origins, nominal)
-    span = np.broadcast_to(_span(outputs["test"]), scores["test"].shape)
-    seen = np.isfinite(scores["test"])
-
-    def mean(values: np.ndarray) -> float:
-        return float(values[seen].mean()) if seen.any() else float("nan")
-
+    count = np.isfinite(scores["test"]).sum()
     found = {}
-    for name, by in {"": half[None], "_online": half * factor[..., None]}.items():
-        found[f"coverage_{100 * nominal:.0f}{name}"] = mean(scores["test"] <= by)
-        found[f"width_{100 * nominal:.0f}{name}"] = mean(span * by)
+    for name, by in {"": np.ones_like(factor), "_online": factor}.items():
+        inside = width = 0.0
+        for lead, values in enumerate(np.moveaxis(scores["test"], 1, 0)):  # of one at a time
+            ends = half[lead] * by[:, lead, None]
+            inside += (values <= ends).sum()
+            width += (_span(outputs["test"][:, lead]) * ends)[np.isfinite(values)].sum()
+        share = (inside / count, width / count) if count else (float("nan"),) * 2
+        found[f"coverage_{100 * nominal:.0f}{name}"] = float(share[0])
+        found[f"width_{100 * nominal:.0f}{name}"] = float(share[1])
     return found
 
 
@@ -66,7 +67,10 @@ def conformity(outputs: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np
     outer one on the same side (Romano et al. 2019 in its scaled form): 1 lies on the outer one.
     """
     if outputs.ndim == 3:
-        return np.where(mask, np.abs(targets - outputs), np.nan)
+        distance = targets - outputs
+        np.abs(distance, out=distance)
+        distance[~mask] = np.nan
+        return distance
     middle = outputs[..., outputs.shape[-1] // 2]
     above = targets > middle
     side = np.where(above, outputs[..., -1] - middle, middle - outputs[..., 0])
@@ -89,8 +93,8 @@ def _size(values: np.ndarray) -> float:
 
 
 def _span(outputs: np.ndarray) -> Any:
-    """The width of an interval that is widened by 1 on either side."""
-    return 2.0 if outputs.ndim == 3 else outputs[..., -1] - outputs[..., 0]
+    """The width at one lead, [W, N] or [W, N, Q], of an interval that is 1 wide on either side."""
+    return 2.0 if outputs.ndim == 2 else outputs[..., -1] - outputs[..., 0]
 
 
 def half_width(scores: np.ndarray, nominal: float) -> np.ndarray:
@@ -118,7 +122,8 @@ def in_half_widths(scores: np.ndarray, half: np.ndarray) -> np.ndarray:
 
     NaN of a sensor that never erred on validation: its interval has no width to measure by.
     """
-    return np.where(half > np.finfo(np.float32).tiny, scores / half, np.nan)
+    ratios = np.full_like(scores, np.nan)
+    return np.divide(scores, half, out=ratios, where=half > np.finfo(np.float32).tiny)
 
 
 def conformal_quantile(scores: np.ndarray, nominal: float) -> np.ndarray:
@@ -210,8 +215,11 @@ def _bins(
     bins = np.full((origins["test"][-1] - first + 1, *shape), UNSEEN, np.uint8)
     for part, values in ratios.items():
         rows = origins[part] - first
-        # Parts may share an origin, of whose targets each has its own.
-        bins[rows] = np.where(np.isfinite(values), np.searchsorted(EDGES, values), bins[rows])
+        for lead in range(shape[0]):  # one at a time: places are eight bytes each
+            known = np.isfinite(values[:, lead])
+            places = np.searchsorted(EDGES, values[:, lead])
+            # Parts may share an origin, of whose targets each has its own.
+            bins[rows, lead] = np.where(known, places, bins[rows, lead])
     return bins, first
 
 

@@ -13,12 +13,20 @@ from cityjax.data.windows import fit_scaler
 from cityjax.metrics import Metric
 from cityjax.tasks.problem import Problem, metrics_of
 
+CHUNK = 3_000_000  # forecasts of a floor held at once
+
 
 def baselines(problem: Problem) -> dict[str, dict[str, float]]:
     """Return every metric of the naive floors on test, then the published rows that have any."""
+    sums: dict[str, Any] = {}
+    for part in chunks(problem, len(problem.origins["test"])):
+        for name, outputs in floors_of(problem, "test", part).items():
+            new = _sums(problem, problem.metrics, outputs, "test", part.start)
+            sums[name] = jax.tree.map(jnp.add, sums[name], new) if name in sums else new
     rows = {}
-    for name, outputs in floors_of(problem, "test").items():
-        rows[name] = {f"test/{key}": value for key, value in measure(problem, outputs).items()}
+    for name, found in sums.items():
+        values = metrics.finalize(found, problem.metrics)
+        rows[name] = {f"test/{key}": value for key, value in values.items()}
     for name, values in problem.protocol.published.items():
         known = {f"test/{key}": value for key, value in values.items() if key in problem.metrics}
         if known:
@@ -26,8 +34,13 @@ def baselines(problem: Problem) -> dict[str, dict[str, float]]:
     return rows
 
 
-def floors_of(problem: Problem, split: str, part: Any = slice(None)) -> dict[str, np.ndarray]:
-    """Return the forecasts [W, H, N] that the floors make of some windows of a split."""
+def floors_of(
+    problem: Problem, split: str, part: Any = slice(None), only: str | None = None
+) -> dict[str, np.ndarray]:
+    """Return the forecasts [W, H, N] that the floors make of some windows of a split.
+
+    only: the name of the floor that is wanted.
+    """
     return floors.floors(
         problem.series,
         problem.origins[split][part],
@@ -35,7 +48,14 @@ def floors_of(problem: Problem, split: str, part: Any = slice(None)) -> dict[str
         season=problem.season,
         history=problem.history,
         stop=problem.train_stop,
+        only=only,
     )
+
+
+def chunks(problem: Problem, windows: int) -> list[slice]:
+    """Cut windows into parts of which all floors fit in memory."""
+    size = max(1, CHUNK // (problem.horizon * len(problem.series.sensors)))
+    return [slice(start, start + size) for start in range(0, windows, size)]
 
 
 def error_scale(problem: Problem) -> np.ndarray:
@@ -82,13 +102,17 @@ def measure_leads(
 
 
 def _sums(
-    problem: Problem, measured: Mapping[str, Metric], outputs: np.ndarray, split: str
+    problem: Problem,
+    measured: Mapping[str, Metric],
+    outputs: np.ndarray,
+    split: str,
+    first: int = 0,
 ) -> dict[str, Any]:
-    """Add up metrics over a part's windows, some at a time."""
+    """Add up metrics over a part's windows from the `first` on, some at a time."""
     sums: dict[str, Any] = {}
     for start in range(0, len(outputs), 256):
-        part = slice(start, start + 256)
-        shown = outputs[part]
+        shown = outputs[start : start + 256]
+        part = slice(first + start, first + start + len(shown))
         if problem.quantiles and shown.ndim == 3:  # a point is every quantile of itself
             shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
         known = np.isfinite(shown)
