@@ -1,6 +1,7 @@
 """Convolutions: XLA's values and gradients, of first and second order, wherever they run."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -288,6 +289,18 @@ def test_under_vmap_and_scan(weights_and_inputs, axes):
         assert_trees_close(scanned, expected)
 
 
+def test_under_vmap_of_vmap(key):
+    x, weights = jax.random.normal(key, (3, 2, 4, 6, 6, 2)), jax.random.normal(key, (3, 3, 3, 2, 5))
+    for axes in ((0, 0), (None, 0), (0, None)):
+        both = [
+            jax.vmap(jax.vmap(convolution(convolve, padding="SAME"), axes), (0, 0))
+            for convolve in (conv_general_dilated, lax.conv_general_dilated)
+        ]
+        given = (x if axes[0] == 0 else x[:, 0], weights[:, None].repeat(2, 1))
+        given = (given[0], given[1] if axes[1] == 0 else weights)
+        assert_trees_close(jax.jit(both[0])(*given), jax.jit(both[1])(*given))
+
+
 @pytest.mark.eight_devices
 @pytest.mark.parametrize("check", [True, False])
 def test_devices_sum_the_gradient_of_weights_that_they_share(weights_and_inputs, check):
@@ -324,6 +337,8 @@ def test_a_transformed_gradient_keeps_its_matrix_products(weights_and_inputs, fo
     text = export.export(jax.jit(forms[form]), platforms=["cpu"])(*given).mlir_module()
     # None for kernels, nor for images of one channel: the second layer, and its input gradient.
     assert text.count("stablehlo.convolution") == 2
+    # Nor in groups, which are slow: kernels that differ take turns.
+    assert set(re.findall(r"_group_count = ([0-9]+)", text)) == {"1"}
     assert text.count("stablehlo.dot_general") >= 3
 
 

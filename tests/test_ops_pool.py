@@ -23,12 +23,26 @@ SWEEP = [
 ]
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def ours_and_flax(x, window, average=False):
+# Windows that overlap, leave rows out between them, or reach beyond the edges.
+OTHERS = [
+    ((2, 7, 8, 3), (3, 3), (2, 2), "SAME"),
+    ((2, 7, 8, 3), (2, 3), (1, 2), "VALID"),
+    ((2, 9, 9, 2), (2, 2), (3, 4), "VALID"),
+    ((2, 5, 5, 2), (2, 2), (2, 2), "SAME"),
+    ((1, 6, 6, 2), (3, 2), (1, 1), ((2, 0), (1, 1))),
+    ((3, 11, 2), (4,), (3,), ((1, 3),)),
+]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def ours_and_flax(x, window, strides=None, padding="VALID", average=False):
     """Return (value, gradient) of our pooling and of Flax's, for one and the same cotangent."""
     ours, theirs = (avg_pool, nn.avg_pool) if average else (max_pool, nn.max_pool)
     results = []
-    for function in (lambda x: ours(x, window), lambda x: theirs(x, window, window)):
+    for function in (
+        lambda x: ours(x, window, strides, padding),
+        lambda x: theirs(x, window, strides or window, padding),
+    ):
         value, pullback = jax.vjp(function, x)
         cotangent = jnp.cos(jnp.arange(value.size, dtype=x.dtype)).reshape(value.shape)
         results.append((value, pullback(cotangent)[0]))
@@ -44,6 +58,18 @@ def test_max_pool_equals_flax_with_gradients_and_ties(shape, window, levels):
     ours, flax = ours_and_flax(x, window)
     np.testing.assert_array_equal(ours[0], flax[0])
     np.testing.assert_array_equal(ours[1], flax[1])
+
+
+@pytest.mark.parametrize(("shape", "window", "strides", "padding"), OTHERS)
+def test_other_strides_and_paddings_equal_flax(shape, window, strides, padding):
+    x = jax.random.normal(jax.random.key(len(shape)), shape)
+    for pooled in (jnp.round(x), x):  # with ties, and without
+        ours, flax = ours_and_flax(pooled, window, strides, padding)
+        np.testing.assert_array_equal(ours[0], flax[0])
+        np.testing.assert_allclose(ours[1], flax[1], atol=1e-6)  # in sums the order may differ
+    ours, flax = ours_and_flax(x, window, strides, padding, average=True)
+    np.testing.assert_allclose(ours[0], flax[0], atol=1e-6)
+    np.testing.assert_allclose(ours[1], flax[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -112,9 +138,10 @@ def test_under_jit_vmap_and_scan():
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
 @pytest.mark.parametrize("form", ["alone", "vmap", "scan"])
-def test_no_window_is_reduced_one_by_one(pool, form):
+@pytest.mark.parametrize("given", [(), ((3, 3), (2, 2), "SAME")])
+def test_no_window_is_reduced_one_by_one(pool, form, given):
     # What is slow on a CPU, and what XLA makes of windows: neither is left in any form.
-    gradient = jax.grad(lambda x: jnp.sum(pool(x) ** 2))
+    gradient = jax.grad(lambda x: jnp.sum(pool(x, *given) ** 2))
     forms = {
         "alone": lambda x: gradient(x[0]),
         "vmap": jax.vmap(gradient),
@@ -126,11 +153,12 @@ def test_no_window_is_reduced_one_by_one(pool, form):
 
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
-def test_gradients_of_both_modes_and_both_orders_in_float64(pool):
+@pytest.mark.parametrize("given", [((2, 3),), ((3, 2), (2, 1), "SAME")])
+def test_gradients_of_both_modes_and_both_orders_in_float64(pool, given):
     with jax.enable_x64(True):
         x = jax.random.permutation(jax.random.key(3), 2 * 5 * 7 * 2).reshape(2, 5, 7, 2) / 10.0
         assert x.dtype == jnp.float64
-        smooth = jax.jit(lambda x: jnp.sin(pool(x, (2, 3))))
+        smooth = jax.jit(lambda x: jnp.sin(pool(x, *given)))
         check_grads(smooth, (x,), order=2, modes=["fwd", "rev"])
 
 
@@ -156,3 +184,11 @@ def test_a_gradient_penalty_differentiates_through_pooling():
 def test_a_window_that_does_not_fit_is_refused(window):
     with pytest.raises(ValueError, match="does not fit an input of shape"):
         max_pool(jnp.zeros((1, 6, 6, 1)), window)
+
+
+@pytest.mark.parametrize(
+    ("strides", "padding"), [((2,), "VALID"), ((0, 1), "VALID"), (None, ((0, 0),)), (None, "SAM")]
+)
+def test_strides_and_padding_that_do_not_fit_are_refused(strides, padding):
+    with pytest.raises((ValueError, RuntimeError), match="does not fit an input|Unrecognized"):
+        max_pool(jnp.zeros((1, 6, 6, 1)), (2, 2), strides, padding)

@@ -42,8 +42,9 @@ def conv_general_dilated(
     Made for Flax's hook, `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. On a CPU the
     gradient of the kernel is a sum of matrix products for one or two spatial axes with channels
     last and neither groups nor dilation of the kernel; what this does not cover is JAX's own
-    function, gradient included. Reverse mode works to any order. Forward mode (`jax.jvp`) does
-    not: JAX raises a TypeError.
+    function, gradient included. Reverse mode works to any order, under vmap and scan at the same
+    speed. Forward mode does not work, and what is made of it neither (`jax.jvp`, `jax.jacfwd`,
+    `jax.hessian`; `jax.jacrev(jax.grad(f))` is a Hessian that does): JAX raises a TypeError.
 
     Args:
         lhs: the inputs, [B, *space, C] where covered.
@@ -191,6 +192,29 @@ def _native(lhs, rhs, strides, pads, dilation, precision):
     return convolve(kept, [(low + s * b, high + s * a) for (low, high), s, b, a in rows])
 
 
+def _one_by_one(convolve):
+    """Return `convolve`, which vmap over kernels calls for one after the other.
+
+    XLA makes one convolution in groups of them, on a CPU two to four times as slow.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def each(lhs, rhs):
+        return convolve(lhs, rhs)
+
+    @each.def_vmap
+    def over(size, batched, lhs, rhs):
+        if all(batched):
+            return lax.map(lambda pair: each(*pair), (lhs, rhs)), True
+        if batched[1]:
+            return lax.map(lambda rhs: each(lhs, rhs), rhs), True
+        # Of one kernel, all are images of one batch.
+        found = each(lhs.reshape(-1, *lhs.shape[2:]), rhs)
+        return found.reshape(size, -1, *found.shape[1:]), True
+
+    return each
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
 def _conv(
     lhs: jax.Array,
@@ -204,15 +228,14 @@ def _conv(
     native = functools.partial(
         _native, strides=strides, pads=pads, dilation=dilation, precision=precision
     )
-    if lhs.shape[-1] > 1 or max(dilation) > 1:
-        return native(lhs, rhs)
 
-    def on_cpu(lhs, rhs):  # as columns: XLA's own is slow where there is one channel to add up
+    def as_columns(lhs, rhs):  # XLA's own is slow where there is one channel to add up
         shape = jax.eval_shape(native, lhs, rhs).shape
         columns = columns_of(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
         kernel = rhs.reshape(columns.shape[1], -1)
         return jnp.matmul(columns, kernel, precision=precision).reshape(shape)
 
+    on_cpu = _one_by_one(as_columns if lhs.shape[-1] == max(dilation) == 1 else native)
     return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=native)
 
 

@@ -1,60 +1,98 @@
-"""Pooling over windows that do not overlap, with gradients that are fast on a CPU."""
+"""Pooling over windows, with gradients that are fast on a CPU."""
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 Window = tuple[int, ...]
 
 
-def max_pool(x: jax.Array, window: Window = (2, 2)) -> jax.Array:
-    """Return the maximum of each window of x [B, *space, C]; stride = window, no padding.
+def max_pool(
+    x: jax.Array,
+    window: Window = (2, 2),
+    strides: Window | None = None,
+    padding: str | Sequence[tuple[int, int]] = "VALID",
+) -> jax.Array:
+    """Return the maximum of each window of x [B, *space, C].
 
-    Equal to `flax.linen.max_pool(x, window, strides=window)`, gradients included: rows and
-    columns that do not fill a window are left out, and among equal maxima the first one, in
-    row-major order of the window, gets the whole gradient. Forward mode, reverse mode and their
-    compositions all work.
+    Equal to `flax.linen.max_pool` of the same arguments, gradients included; but that strides are
+    those of the window unless told otherwise. Among equal maxima the first one, in row-major order
+    of the window, gets the whole gradient. Forward mode, reverse mode and their compositions all
+    work.
 
     Args:
         x: [B, *space, C] with as many spatial axes as the window has.
         window: the window's length along each spatial axis.
+        strides: steps from one window to the next along each; the window's length by default.
+        padding: "VALID", "SAME" or (low, high) for each, of what is below every number.
 
     Returns:
-        [B, *(space // window), C].
+        [B, *windows, C], (space + low + high - window) // stride + 1 windows along each axis.
 
     Raises:
-        ValueError: the window does not fit x.
+        ValueError: the window does not fit x, or an argument has another number of axes.
     """
     # The last axis goes first: a tie then belongs to the first row, and in it to the first column.
-    return _pool(x, window, _max_along)
+    return _pool(x, window, strides, padding, _max_along, -math.inf)
 
 
-def avg_pool(x: jax.Array, window: Window = (2, 2)) -> jax.Array:
-    """Return the mean of each window of x [B, *space, C]; stride = window, no padding.
+def avg_pool(
+    x: jax.Array,
+    window: Window = (2, 2),
+    strides: Window | None = None,
+    padding: str | Sequence[tuple[int, int]] = "VALID",
+) -> jax.Array:
+    """Return the mean of each window of x [B, *space, C], padding counting as zeros.
 
     Args, shapes and errors are those of `max_pool`.
     """
-    return _pool(x, window, jnp.sum) / math.prod(window)
+    return _pool(x, window, strides, padding, jnp.sum, 0) / math.prod(window)
 
 
-def _pool(x: jax.Array, window: Window, reduce: Callable[[jax.Array, int], jax.Array]) -> jax.Array:
-    """Reduce the windows axis by axis: [.., count * length, ..] as [.., count, length, ..]."""
-    space = x.shape[1:-1]
-    if len(window) != len(space) or not all(
-        1 <= length <= extent for length, extent in zip(window, space, strict=True)
+def _pool(
+    x: jax.Array,
+    window: Window,
+    strides: Window | None,
+    padding: str | Sequence[tuple[int, int]],
+    reduce: Callable[[jax.Array, int], jax.Array],
+    edge: float,
+) -> jax.Array:
+    """Reduce the windows axis by axis: [.., count, length, ..] over the length."""
+    strides = window if strides is None else strides
+    pads = [(0, 0)] * len(window) if padding == "VALID" else padding
+    if isinstance(pads, str):
+        pads = lax.padtype_to_pads(x.shape[1:-1], window, strides, pads)
+    if not len(window) == len(strides) == len(pads) == x.ndim - 2 or not all(
+        1 <= length <= low + extent + high and stride >= 1 and min(low, high) >= 0
+        for length, extent, stride, (low, high) in zip(
+            window, x.shape[1:-1], strides, pads, strict=True
+        )
     ):
-        raise ValueError(f"a window of {window} does not fit an input of shape {x.shape}")
+        raise ValueError(
+            f"a window of {window} with strides {strides} and padding {padding} does not fit an"
+            f" input of shape {x.shape}"
+        )
     x = _once(x)
+    if any(map(any, pads)):
+        x = lax.pad(x, jnp.asarray(edge, x.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
     for axis in range(len(window), 0, -1):
-        length = window[axis - 1]
-        count = x.shape[axis] // length
-        whole = jax.lax.slice_in_dim(x, 0, count * length, axis=axis)
-        split = whole.reshape(*x.shape[:axis], count, length, *x.shape[axis + 1 :])
-        x = reduce(split, axis + 1)
-    return jax.lax.optimization_barrier(x)
+        x = reduce(_windows(x, window[axis - 1], strides[axis - 1], axis), axis + 1)
+    return lax.optimization_barrier(x)
+
+
+def _windows(x: jax.Array, length: int, stride: int, axis: int) -> jax.Array:
+    """Return the windows along an axis: [.., extent, ..] as [.., count, length, ..]."""
+    count = (x.shape[axis] - length) // stride + 1
+    if stride == length:  # no copy
+        whole = lax.slice_in_dim(x, 0, count * length, axis=axis)
+        return whole.reshape(*x.shape[:axis], count, length, *x.shape[axis + 1 :])
+    stop = stride * (count - 1) + 1
+    places = [lax.slice_in_dim(x, i, i + stop, stride, axis) for i in range(length)]
+    return jnp.stack(places, axis + 1)
 
 
 @jax.custom_jvp
@@ -65,11 +103,11 @@ def _once(x: jax.Array) -> jax.Array:
 
 @_once.defjvp
 def _once_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    return primals[0], jax.lax.optimization_barrier(tangents[0])
+    return primals[0], lax.optimization_barrier(tangents[0])
 
 
 def _places(x: jax.Array, axis: int) -> list[jax.Array]:
-    return [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
 
 
 # Written out place by place, since XLA turns that into one pass over memory, which it does not do
