@@ -5,9 +5,10 @@ Run: python -m benchmarks.peers [NAME ...]     (needs `pip install '.[bench]'`)
 Each side is a process of its own, and they take turns, so that what else runs here slows all alike.
 All start from the same weights and must find the same loss; then each takes a few updates a turn. A
 row is the median over the turns, and the least. PyTorch runs eagerly, with images in channels-last
-order, and compiled where there is a C++ compiler; the best of them counts. cityjax trains as its
-runs do, with as many updates per dispatch as it chooses itself, and no side is asked for a loss
-before the end of its turn. Writes docs/results/performance.md and the JSON file behind it.
+order, and compiled where there is a C++ compiler; the best of them counts. It keeps freed memory,
+as cityjax's command line does; plain Flax is what `jax.jit` makes of it. cityjax trains as its runs
+do, with as many updates per dispatch as it chooses itself, and no side is asked for a loss before
+the end of its turn. Writes docs/results/performance.md and the JSON file behind it.
 """
 
 import json
@@ -67,6 +68,9 @@ def work(side: str, name: str) -> None:
         train, chunk, sent = jax_side(name, side == "flax")
         print(json.dumps(sent), flush=True)
     else:
+        from cityjax.process import keep_freed_memory
+
+        keep_freed_memory()  # which is faster for PyTorch, too
         from benchmarks.networks.in_torch import torch_side
 
         train, chunk = torch_side(name, json.loads(sys.stdin.readline()), side), 1
@@ -97,7 +101,8 @@ def compare(name: str) -> dict[str, dict[str, float]]:
         seconds: dict[str, list[float]] = {side: [] for side in names}
         for turn in range(TURNS + 2):
             losses = {}
-            for side in names:
+            first = turn % len(names)
+            for side in names[first:] + names[:first]:
                 ask(running[side], "turn")
                 took, losses[side] = answer(running[side])
                 if turn > 1:  # the first compile, and say how many updates are a turn
@@ -158,9 +163,10 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         "medians over turns that the sides take one after the other in one run (the least in",
         "brackets), in ms; all start from the same weights and find the same losses. PyTorch is",
         "the best of eager, channels-last and, with a C++ compiler, compiled; its networks are",
-        "written the plain way. cityjax keeps freed memory and dispatches as many updates at once",
-        "as its command line does: 50, or one where there are convolutions. No side is asked for",
-        "a loss before the end of a turn. Above 1, cityjax is faster.",
+        "written the plain way. Both keep freed memory, as cityjax's command line does, which",
+        "dispatches 50 updates at once, or one where there are convolutions, and compiles these",
+        "without YNNPACK; plain Flax is as `jax.jit` makes it. No side is asked for a loss before",
+        "the end of a turn. Above 1, cityjax is faster.",
         "",
         "| network | cityjax | plain Flax | Flax / cityjax | PyTorch | PyTorch / cityjax |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -180,6 +186,7 @@ def main(names: list[str]) -> None:
     from benchmarks import performance
 
     names = chosen("networks", names, NETWORKS)
+    performance.need_torch()
     os.chdir(ROOT)
     found = performance.read("peers")
     for name in names:

@@ -1,8 +1,11 @@
 """docs/results/performance.md, and the JSON files behind it: what was measured, and where."""
 
+import contextlib
+import importlib.util
 import json
+import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from benchmarks import end_to_end, peers
@@ -27,9 +30,18 @@ def keep(name: str, found: dict[str, Any]) -> None:
 
 
 def measured() -> str:
-    """Say what is measured here and now: commit, day, processor, versions."""
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    return f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}, {versions}"
+    """Say what is measured here and now: commit, day, processor, versions of what is installed."""
+    versions = []
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    return f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}, {', '.join(versions)}"
+
+
+def need_torch() -> None:
+    """End the command in one line where PyTorch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("PyTorch is not installed: pip install '.[bench]'")
 
 
 def page() -> str:

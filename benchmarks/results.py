@@ -142,7 +142,12 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
 def commit() -> str:
     """Return the commit that is checked out."""
     arguments = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.check_output(arguments, cwd=ROOT, text=True).strip()
+    try:
+        return subprocess.check_output(arguments, cwd=ROOT, text=True).strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(
+            f"a result names its commit: git and a clone of the repository are needed ({error})"
+        )
 
 
 def cpu() -> str:
@@ -156,7 +161,13 @@ def cpu() -> str:
 
 
 def chosen(what: str, names: Sequence[str], known: Iterable[str]) -> list[str]:
-    """Return the names, all that are known where none is given; unknown ones end the command."""
+    """Return the names, all that are known where none is given.
+
+    Unknown ones end the command, and so does -h or --help, which prints what it is.
+    """
+    if {"-h", "--help"} & set(names):
+        print(sys.modules["__main__"].__doc__)
+        sys.exit()
     if unknown := sorted(set(names) - set(known)):
         sys.exit(f"unknown {what} {', '.join(unknown)}: {', '.join(known)}")
     return list(names or known)

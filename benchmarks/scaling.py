@@ -3,15 +3,16 @@
 Run: python -m benchmarks.scaling
 
 Every point is a process of its own, so that its peak memory is its own, and its steps are timed
-once compiled. A run that was stopped goes on, and begins anew at another commit. Writes
-docs/results/scaling.md, the figure beside it and the JSON file behind both.
+once compiled; all take turns, so that what else runs here is not one point's alone. A run that was
+stopped goes on, and begins anew at another commit. Writes docs/results/scaling.md, the figure
+beside it and the JSON file behind both.
 """
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from benchmarks.results import DOCS, ROOT, commit
 
 FOUND, PAGE, FIGURE = DOCS / "scaling" / "points.json", DOCS / "scaling.md", DOCS / "scaling.png"
-SECONDS = 0.5  # of steps per point
+TURNS, SECONDS = 3, 0.5  # how often each point is measured, and for how long
 LARGE = 3  # so many of the largest points say how a quantity grows
 CLASSES, HIDDEN, WINDOWS = 10, 128, 16
 
@@ -33,11 +34,15 @@ class Sweep(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A step: seconds (the least), bytes that its program holds, and the peak of its process."""
+    """A step: seconds, bytes that its program holds, and the peak of its process: the least of all.
+
+    turns: how often it was measured.
+    """
 
     seconds: float
     program: int
     process: int
+    turns: int = 1
 
 
 def mlp(batch: int = 128, width: int = 256, depth: int = 2) -> tuple[Any, Any]:
@@ -235,8 +240,24 @@ def draw(found: dict[str, Any]) -> Any:
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
             axes.yaxis.set_major_formatter(plain)
             axes.yaxis.set_minor_formatter(NullFormatter())
-        row[1].legend(frameon=False, fontsize=8, labelcolor=INK)
+        if row[1].get_lines():
+            row[1].legend(frameon=False, fontsize=8, labelcolor=INK)
     return figure
+
+
+def missing(points: dict[str, Any]) -> list[str]:
+    """Return the points that are still to be measured, in turns."""
+    turns = {key: Point(*points[key]).turns if key in points else 0 for key in POINTS}
+    return [key for turn in range(TURNS) for key in POINTS if turns[key] <= turn]
+
+
+def merged(new: Point, old: Sequence[float] | None) -> Point:
+    """Return the least of what was measured of a point."""
+    if old is None:
+        return new
+    seconds, program, process, turns = Point(*old)
+    least = min(seconds, new.seconds), min(program, new.program), min(process, new.process)
+    return Point(*least, turns=turns + new.turns)
 
 
 def main() -> None:
@@ -245,25 +266,27 @@ def main() -> None:
 
     os.chdir(ROOT)
     found = json.loads(FOUND.read_text(encoding="utf-8")) if FOUND.exists() else {}
-    if found.get("commit") != commit() or set(found["points"]) == set(POINTS):
+    if found.get("commit") != commit() or not missing(found["points"]):
         found = {"commit": commit(), "measured": performance.measured(), "points": {}}
-    for key in POINTS:
-        if key in found["points"]:
-            continue
-        command = [sys.executable, "-m", "benchmarks.scaling", "--point", key]
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-        answer = subprocess.check_output(command, text=True, env=environment)
-        found["points"][key] = json.loads(answer)
-        print(f"{key}: {1e3 * found['points'][key][0]:.3g} ms", flush=True)
-        FOUND.parent.mkdir(exist_ok=True)
-        FOUND.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(page(found), encoding="utf-8")
-    draw(found).savefig(FIGURE, dpi=120)
+    try:
+        for key in missing(found["points"]):
+            command = [sys.executable, "-m", "benchmarks.scaling", "--point", key]
+            environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+            answer = json.loads(subprocess.check_output(command, text=True, env=environment))
+            found["points"][key] = merged(Point(*answer), found["points"].get(key))
+            print(f"{key}: {1e3 * found['points'][key][0]:.3g} ms", flush=True)
+            FOUND.parent.mkdir(exist_ok=True)
+            FOUND.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            PAGE.write_text(page(found), encoding="utf-8")
+    finally:  # the figure shows what the page does, also of a run that is stopped
+        draw(found).savefig(FIGURE, dpi=120)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--point"]:
         print(json.dumps(measure(sys.argv[2])))
+    elif {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
     elif sys.argv[1:]:
         sys.exit(f"unknown {' '.join(sys.argv[1:])}: python -m benchmarks.scaling takes nothing")
     else:

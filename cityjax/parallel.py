@@ -135,8 +135,8 @@ class Trainer:
     """The compiled programs of one learner: `train` for k updates, `evaluate` for one split.
 
     A program is compiled once per number of updates and serves all seeds of a run;
-    `compile_seconds` adds up what the training programs took. devices: under pmap, the local ones
-    by default.
+    `compile_seconds` adds up what tracing and compiling for training took. devices: under pmap, the
+    local ones by default.
     """
 
     def __init__(
@@ -167,7 +167,9 @@ class Trainer:
 
     def zero_sums(self, state: State, source: Source) -> Sums:
         """Return the sums of no update, of the shapes that `train` adds to."""
+        start = time.perf_counter()
         _, sums = jax.eval_shape(self.learner.step, state, self._batch_shapes(state, source))
+        self.compile_seconds += time.perf_counter() - start
         return self.zeros(sums)
 
     def zeros(self, shapes: Sums) -> Sums:

@@ -44,7 +44,7 @@ from cityjax.ops import random
 from cityjax.ops.graph import dense_matmul
 from cityjax.parallel import Trainer, choose_chunk
 
-Train = Callable[[int], float]  # so many updates -> their mean loss, or the last one's
+Train = Callable[[int], list[float]]  # so many updates -> their mean losses, or the last one's
 
 
 class PlainCNN(nn.Module):
@@ -138,15 +138,16 @@ def jax_side(name: str, plain: bool) -> tuple[Train, int, dict[str, Any]]:
     """Return what trains, updates per dispatch, and what another side needs to do the same.
 
     cityjax trains as its runs do, with as many updates per dispatch as it chooses itself; plain
-    Flax with one. The loss of a GAN is the discriminator's. What others need: "shapes" of the
-    weights by path, and the "latent" points of a GAN's first step.
+    Flax with one. The losses of a GAN are the discriminator's and the generator's. What others
+    need: "shapes" of the weights by path, and the "latent" points of a GAN's first step.
     """
     learner, state, batch, sent = start(name, plain)
     step = jax.jit(learner.step, donate_argnums=0)
     source, trainer = jax.tree_util.Partial(_same, batch), Trainer(learner)
     chunk = 1 if plain else choose_chunk(learner, source, state)
+    names = ["discriminator_loss", "generator_loss"] if name in GANS else ["loss"]
 
-    def train(updates: int) -> float:
+    def train(updates: int) -> list[float]:
         nonlocal state
         sums: Any = None if plain else trainer.zero_sums(state, source)
         for _ in range(0, updates, chunk):
@@ -154,16 +155,18 @@ def jax_side(name: str, plain: bool) -> tuple[Train, int, dict[str, Any]]:
                 state, sums = step(state, batch)
             else:
                 state, sums = trainer.train(state, sums, source, min(chunk, updates))
-        total, count = sums["discriminator_loss" if name in GANS else "loss"]
-        return float(total) / float(count)
+        return [float(sums[name][0]) / float(sums[name][1]) for name in names]
 
     return train, chunk, sent
 
 
 def _same(batch: Any, key: jax.Array, step: jax.Array) -> Any:
-    """Give the same batch at every step."""
-    del key, step
-    return batch
+    """Give the same batch at every step; nothing that depends on it alone is made but once a step.
+
+    XLA would make it once for all the updates of a dispatch.
+    """
+    del key
+    return jax.lax.optimization_barrier((batch, step))[0]
 
 
 def start(name: str, plain: bool) -> tuple[Learner, State, Any, dict[str, Any]]:

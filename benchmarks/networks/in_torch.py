@@ -25,7 +25,7 @@ from benchmarks.networks.shared import (
     weights,
 )
 
-Train = Callable[[int], float]  # so many updates -> the last one's loss
+Train = Callable[[int], list[float]]  # so many updates -> the last one's losses
 Held = dict[str, nn.Parameter]
 
 
@@ -45,21 +45,21 @@ def torch_side(name: str, sent: dict[str, Any], variant: str) -> Train:
     optimizer = torch.optim.Adam(held.values(), LEARNING_RATE, fused=True)
     loss = torch.compile(loss) if variant == "compile" else loss
 
-    def step() -> Any:
+    def step() -> list[Any]:
         optimizer.zero_grad()
         value = loss()
         value.backward()
         optimizer.step()
-        return value
+        return [value]
 
     return _repeated(step)
 
 
-def _repeated(step: Callable[[], Any]) -> Train:
-    def train(updates: int) -> float:
+def _repeated(step: Callable[[], list[Any]]) -> Train:
+    def train(updates: int) -> list[float]:
         for _ in range(updates - 1):
             step()
-        return step().item()
+        return [value.item() for value in step()]
 
     return train
 
@@ -192,7 +192,7 @@ def _gan(name: str, held: Held, latent: Any, variant: str) -> Train:
     }
     first = [latent]
 
-    def step() -> Any:
+    def step() -> list[Any]:
         fakes = generate(first.pop() if first else torch.randn(DIGITS, LATENT))
         optimizers["discriminator"].zero_grad()
         value = discriminator_loss(fakes.detach())
@@ -202,11 +202,12 @@ def _gan(name: str, held: Held, latent: Any, variant: str) -> Train:
         # What flows into the discriminator on the way is of no use: it is not asked for.
         for parameter in judge.values():
             parameter.requires_grad_(False)
-        generator_loss(fakes).backward()
+        other = generator_loss(fakes)
+        other.backward()
         for parameter in judge.values():
             parameter.requires_grad_(True)
         optimizers["generator"].step()
-        return value
+        return [value, other]
 
     return _repeated(step)
 
