@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from cityjax import checkpoint, conclude, folder
+from cityjax import checkpoint, conclude, folder, train
 from cityjax.errors import UserError
 from cityjax.run import Signals, load, main, run
 from cityjax.train import abstract_state
@@ -397,3 +398,36 @@ def test_only_the_newest_checkpoint_is_kept_and_typed_keys_survive(tmp_path):
     assert [entry.name for entry in Path(tmp_path / "run").iterdir()] == ["2"]
     restored = checkpoint.restore(tmp_path / "run", jax.eval_shape(lambda: {"key": key}))
     assert jax.random.uniform(restored["key"]) == jax.random.uniform(key)
+
+
+def test_seconds_of_training_hold_the_updates_that_are_waited_for_and_nothing_else(
+    tmp_path, monkeypatch
+):
+    now = [0.0]
+
+    def taking(seconds, function):
+        def call(*arguments, **options):
+            now[0] += seconds
+            return function(*arguments, **options)
+
+        return call
+
+    class Waiting:
+        """`jax`, whose updates are done a second after they are asked for."""
+
+        block_until_ready = staticmethod(taking(1.0, jax.block_until_ready))
+
+        def __getattr__(self, name):
+            return getattr(jax, name)
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(train, "jax", Waiting())
+    monkeypatch.setattr(train, "score", taking(100.0, train.score))
+    monkeypatch.setattr(checkpoint, "save", taking(100.0, checkpoint.save))
+    run([*CASES["mlp"], *SMALL[:-1], f"workdir={tmp_path / 'run'}"])
+    lines = folder.read_lines(tmp_path / "run" / folder.TIMING)
+    assert [line["step"] for line in lines] == [5, 10, 15, 20, 24]
+    # Evaluated at 8 and 16, kept at 6, 12 and 18: each waits once. What comes after the last line
+    # waits too, for updates that have been counted.
+    waits = [line["seconds"] + line["compile_seconds"] for line in lines]
+    assert waits == pytest.approx([0, 2, 1, 2, 0])
