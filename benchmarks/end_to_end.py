@@ -30,6 +30,13 @@ TARGETS = {"digits": 1.5, "start": 4.0, "dispatch": 15.0, "traffic_los": 1.2, "m
 METR_LA = (34_272, 207)  # steps and sensors
 EXPERIMENT = ROOT / "benchmarks" / "networks" / "digits_on_test.py"
 TINY = ROOT / "benchmarks" / "networks" / "tiny.py"
+# Runs a command to its end without its output, and prints the most memory it held.
+LAUNCHER = """
+import resource, subprocess, sys
+ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(ended.returncode)
+"""
 Found = Callable[[str], int | None]
 
 
@@ -157,13 +164,12 @@ def most_memory(module: list[str]) -> float:
 
     Raises OSError where it fails.
     """
-    command = [sys.executable, "-m", *module]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    # Linux counts what a process held before it became another: a small one starts it, not this.
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", *module]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    if ended.returncode:
         raise OSError(f"{' '.join(module)[:90]} failed")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return int(ended.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def _fonts() -> str:
