@@ -15,13 +15,27 @@ def series(values, step=300):
 def test_floors_by_hand():
     nan = np.nan
     city = series([[1, 5], [2, nan], [nan, 7], [4, 8]])
-    at = np.array([2])
-    np.testing.assert_array_equal(floors.last_value(city, at, 2)[0], [[2, 7], [2, 7]])
+    at, leads = np.array([2]), np.array([1, 2])
+    np.testing.assert_array_equal(floors.last_value(city)(at, leads)[0], [[2, 7], [2, 7]])
     # Two steps before the targets 3 and 4: step 1, missing at the second sensor, and step 2.
-    np.testing.assert_array_equal(floors.seasonal(city, at, 2, season=2)[0], [[2, nan], [1, 7]])
+    np.testing.assert_array_equal(floors.seasonal(city, season=2)(at, leads)[0], [[2, nan], [1, 7]])
     # A season shorter than the horizon goes back as many as are known.
-    np.testing.assert_array_equal(floors.seasonal(city, at, 2, season=1)[0], [[2, 7], [2, 7]])
-    np.testing.assert_array_equal(floors.window_mean(city, at, 1, history=3)[0], [[1.5, 6]])
+    np.testing.assert_array_equal(floors.seasonal(city, season=1)(at, leads)[0], [[2, 7], [2, 7]])
+    for history, mean in ((2, [2, 7]), (3, [1.5, 6]), (9, [1.5, 6])):
+        found = floors.window_mean(city, history=history)(at, leads[:1])[0]
+        np.testing.assert_array_equal(found, [mean])
+
+
+def test_a_lead_alone_is_forecast_as_among_others():
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    values[::7] = np.nan
+    city = series(values, step=3600)
+    at, leads = np.array([20, 31]), np.arange(1, 8)
+    for floor in floors.floors(city, season=3, history=5, stop=30).values():
+        assert floor(at, leads).dtype == np.float32
+        for lead in (1, 4, 7):
+            alone = floor(at, np.array([lead]))
+            np.testing.assert_array_equal(alone[:, 0], floor(at, leads)[:, lead - 1])
 
 
 def test_the_historical_average_reads_train_only():
@@ -29,7 +43,8 @@ def test_the_historical_average_reads_train_only():
     city = series(values, step=3600)
     stop = 10 * 24
     at = np.array([11 * 24])
-    found = floors.historical_average(city, at, 1, stop=stop)[0, 0, 0]
+    found = floors.historical_average(city, stop=stop)(at, np.array([1]))[0, 0, 0]
     assert found == np.mean([4 * 24 + 1])  # the only other day of the same weekday before `stop`
     values[stop:] = -1
-    assert floors.historical_average(series(values, step=3600), at, 1, stop=stop)[0, 0, 0] == found
+    city = series(values, step=3600)
+    assert floors.historical_average(city, stop=stop)(at, np.array([1]))[0, 0, 0] == found

@@ -149,9 +149,9 @@ def test_a_jump_of_the_clock_breaks_the_line():
 def test_errors_by_lead_are_those_of_the_metrics_and_of_the_baselines(kind, standardised):
     problem = problem_of(city(), measures=(kind,), leads=(1, 2, 3, 4), standardised=standardised)
     figure = drawn(problem)["error_by_horizon"]
-    made = {"model": outputs_of(problem)} | floors.floors(
-        problem.series, problem.origins["test"], 4, season=24, history=6, stop=problem.train_stop
-    )
+    of_series = floors.floors(problem.series, season=24, history=6, stop=problem.train_stop)
+    at, leads = problem.origins["test"], np.arange(1, 5)
+    made = {"model": outputs_of(problem)} | {n: floor(at, leads) for n, floor in of_series.items()}
     assert labels(figure) == list(made)
     for number, outputs in enumerate(made.values()):
         expected = measure(problem, outputs)
@@ -264,6 +264,7 @@ CITIES = {
     "six hours": (dict(step=6 * HOUR), dict(season=28)),
     "days": (dict(step=DAY), dict(season=7)),
     "weeks": (dict(step=WEEK), dict(season=52)),
+    "shorter than its season": (dict(step=WEEK, steps=50), dict(season=52, horizon=2)),
     "thirty days": (dict(step=30 * DAY, steps=120), dict(season=12)),
 }
 

@@ -72,7 +72,8 @@ def training_view(
     view["scaler"] = np.stack(fit_scaler(series.values, series.observed, stop=stop))
     view["graph"] = np.zeros(0) if series.adjacency is None else series.adjacency
     at = found[split][:: max(1, len(found[split]) // 50)]
-    view |= floors(series, at, horizon, season=season, history=history, stop=stop)
+    for name, floor in floors(series, season=season, history=history, stop=stop).items():
+        view[name] = floor(at, np.arange(1, horizon + 1))
     train, evaluation = sources(
         arrays(series, train_stop=stop),
         found,

@@ -9,7 +9,7 @@ from cityjax.data.forecast import clock
 from cityjax.data.series import Series
 from cityjax.tasks.intervals import conformity, half_width, in_half_widths, online_factor
 from cityjax.tasks.problem import Problem
-from cityjax.tasks.scores import chunks, error_scale, floors_of, truth
+from cityjax.tasks.scores import chunks, error_scale, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -38,16 +38,6 @@ def truth_of(problem: Problem, split: str, part: slice = slice(None)) -> np.ndar
     """Return the targets [W, H, N] of some windows, NaN where missing or not of the split."""
     targets, mask = truth(problem, split, part)
     return np.where(mask, targets, np.nan)
-
-
-def floor_of(problem: Problem, split: str, name: str) -> np.ndarray:
-    """Return what one floor forecasts of every window of a split, float32 [W, H, N]."""
-    return np.concatenate(
-        [
-            floors_of(problem, split, part, name)[name].astype(np.float32)
-            for part in chunks(problem, len(problem.origins[split]))
-        ]
-    )
 
 
 def measure_of(problem: Problem) -> str:
@@ -155,12 +145,17 @@ class Coverage(NamedTuple):
 def covered(
     problem: Problem, outputs: np.ndarray, calibration: Calibration, *, online: bool = True
 ) -> Coverage:
-    """Return what the intervals of every level cover of test; online: the adaptive ones too."""
+    """Return what the intervals of every level cover of test; online: the adaptive ones too.
+
+    All are NaN where there is none.
+    """
     before, half = calibration
     scores = _scores(problem, outputs, "test")
+    # Where validation gave no score, there is no interval that a target could lie in.
+    scores[:, np.isnan(next(iter(half.values())))] = np.nan
     seen = np.isfinite(scores)
     sides = seen if outputs.ndim == 3 else seen * (outputs[..., -1] - outputs[..., 0]) / 2
-    found = Coverage({}, {}, np.empty((2, len(half))))
+    found = Coverage({}, {}, np.full((2, len(half)), np.nan))
     total, each = seen.sum(), seen.sum(axis=(0, 1))
     for place, (level, by) in enumerate(half.items()):
         factors = {"split-conformal": np.ones(scores.shape[:2])}
@@ -168,12 +163,14 @@ def covered(
             both = {"validation": in_half_widths(before, by), "test": in_half_widths(scores, by)}
             factors["online"] = online_factor(both, problem.origins, level)
         # The sum over sensors of a window's widths at a lead: [W, H].
-        width = np.einsum("whn,hn->wh", sides, 2 * by / error_scale(problem))
+        width = np.einsum("whn,hn->wh", sides, np.nan_to_num(2 * by / error_scale(problem)))
         for kind, factor in factors.items():
             leads = range(problem.horizon)  # one at a time
             count = sum((scores[:, h] <= by[h] * factor[:, h, None]).sum() for h in leads)
-            found.share.setdefault(kind, []).append(float(count / total))
-            found.width.setdefault(kind, []).append(float((factor * width).sum() / total))
-        inside = (scores <= by).sum(axis=(0, 1))
-        found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
+            shares = (count / total, (factor * width).sum() / total) if total else (np.nan, np.nan)
+            found.share.setdefault(kind, []).append(float(shares[0]))
+            found.width.setdefault(kind, []).append(float(shares[1]))
+        if total:
+            inside = (scores <= by).sum(axis=(0, 1))
+            found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
     return found

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cityjax.data import graphs
+from cityjax.data.floors import Floor
 from cityjax.data.sources import Batches
 from cityjax.fit import predict
 from cityjax.learner import Learner
@@ -23,7 +24,6 @@ from cityjax.tasks.forecast_errors import (
     Errors,
     calibrated,
     covered,
-    floor_of,
     measure_of,
     measured,
     phases,
@@ -53,9 +53,14 @@ def figures(
     parts: "test" and, where intervals are to be drawn, "validation".
     """
     outputs = _predict(problem, learner, parts, state, "test")
-    points = points_of(problem, outputs)
+    points, floors = points_of(problem, outputs), floors_of(problem)
+    at, leads = problem.origins["test"], np.arange(1, problem.horizon + 1)
     errors = measured(
-        problem, lambda part: {MODEL: points[part], **floors_of(problem, "test", part)}
+        problem,
+        lambda part: {
+            MODEL: points[part],
+            **{name: floor(at[part], leads) for name, floor in floors.items()},
+        },
     )
     ranked = np.argsort(errors[MODEL].sensor, kind="stable")  # NaN last
     ranked = ranked[np.isfinite(errors[MODEL].sensor[ranked])]
@@ -65,11 +70,12 @@ def figures(
     if "validation" in parts:
         before = calibrated(problem, _predict(problem, learner, parts, state, "validation"))
     shown = shown_sensors(ranked)
-    drawn = _forecasts(problem, outputs, errors, shown, before) | _error_figures(problem, errors)
+    drawn = _forecasts(problem, outputs, floors, errors, shown, before)
+    drawn |= _error_figures(problem, errors)
     if len(problem.series.sensors) > 1:
         drawn["map_of_errors"] = _map(problem, errors, shown)
     if before is not None:
-        drawn["reliability"] = _reliability(problem, outputs, before, errors)
+        drawn["reliability"] = _reliability(problem, outputs, floors, before)
     return drawn
 
 
@@ -129,6 +135,7 @@ def stretch(time: np.ndarray, complete: np.ndarray, step: int, season: int) -> s
 def _forecasts(
     problem: Problem,
     outputs: np.ndarray,
+    floors: Mapping[str, Floor],
     errors: Mapping[str, Errors],
     shown: Mapping[str, int],
     before: Calibration | None,
@@ -150,8 +157,10 @@ def _forecasts(
         made = outputs[windows, lead - 1]
         best = _best_floor(errors, lead - 1)
         beside = {
-            f"{floor}, the best floor here" if floor == best else floor: forecast[:, lead - 1]
-            for floor, forecast in floors_of(problem, "test", windows).items()
+            f"{name}, the best floor here" if name == best else name: floor(
+                origins[windows], np.asarray([lead])
+            )[:, 0]
+            for name, floor in floors.items()
         }
         beside = {floor: np.where(known, line, np.nan) for floor, line in beside.items()}
         lines = [points_of(problem, made)]
@@ -277,19 +286,16 @@ def places(problem: Problem) -> Places:
 
 
 def _reliability(
-    problem: Problem,
-    outputs: np.ndarray,
-    before: Calibration,
-    errors: Mapping[str, Errors],
+    problem: Problem, outputs: np.ndarray, floors: Mapping[str, Floor], before: Calibration
 ) -> Figure:
     own = covered(problem, outputs, before)
     found = {name: (own.share[name], own.width[name]) for name in own.share}
-    for floor in errors:
-        if floor != MODEL:  # one at a time: each is as large as the forecasts
-            calibration = calibrated(problem, floor_of(problem, "validation", floor))
-            beside = floor_of(problem, "test", floor)
-            other = covered(problem, beside, calibration, online=False)
-            found[floor] = other.share["split-conformal"], other.width["split-conformal"]
+    leads = np.arange(1, problem.horizon + 1)
+    for name, floor in floors.items():  # one at a time: each is as large as the forecasts
+        beside = {part: floor(problem.origins[part], leads) for part in ("validation", "test")}
+        calibration = calibrated(problem, beside["validation"])
+        other = covered(problem, beside["test"], calibration, online=False)
+        found[name] = other.share["split-conformal"], other.width["split-conformal"]
     return forecasts.reliability(
         LEVELS,
         {name: share for name, (share, _) in found.items()},

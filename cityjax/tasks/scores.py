@@ -9,19 +9,21 @@ import numpy as np
 
 from cityjax import metrics
 from cityjax.data import floors
+from cityjax.data.floors import Floor
 from cityjax.data.windows import fit_scaler
 from cityjax.metrics import Metric
 from cityjax.tasks.problem import Problem, metrics_of
 
-CHUNK = 3_000_000  # forecasts of a floor held at once
+CHUNK = 3_000_000  # forecasts held at once
 
 
 def baselines(problem: Problem) -> dict[str, dict[str, float]]:
     """Return every metric of the naive floors on test, then the published rows that have any."""
     sums: dict[str, Any] = {}
-    for part in chunks(problem, len(problem.origins["test"])):
-        for name, outputs in floors_of(problem, "test", part).items():
-            new = _sums(problem, problem.metrics, outputs, "test", part.start)
+    at, leads = problem.origins["test"], np.arange(1, problem.horizon + 1)
+    for name, floor in floors_of(problem).items():
+        for part in chunks(problem, len(at)):
+            new = _sums(problem, problem.metrics, floor(at[part], leads), "test", part.start)
             sums[name] = jax.tree.map(jnp.add, sums[name], new) if name in sums else new
     rows = {}
     for name, found in sums.items():
@@ -34,26 +36,15 @@ def baselines(problem: Problem) -> dict[str, dict[str, float]]:
     return rows
 
 
-def floors_of(
-    problem: Problem, split: str, part: Any = slice(None), only: str | None = None
-) -> dict[str, np.ndarray]:
-    """Return the forecasts [W, H, N] that the floors make of some windows of a split.
-
-    only: the name of the floor that is wanted.
-    """
+def floors_of(problem: Problem) -> dict[str, Floor]:
+    """Return the floors of a problem's series by name."""
     return floors.floors(
-        problem.series,
-        problem.origins[split][part],
-        problem.horizon,
-        season=problem.season,
-        history=problem.history,
-        stop=problem.train_stop,
-        only=only,
+        problem.series, season=problem.season, history=problem.history, stop=problem.train_stop
     )
 
 
 def chunks(problem: Problem, windows: int) -> list[slice]:
-    """Cut windows into parts of which all floors fit in memory."""
+    """Cut windows into parts whose forecasts fit in memory a few times."""
     size = max(1, CHUNK // (problem.horizon * len(problem.series.sensors)))
     return [slice(start, start + size) for start in range(0, windows, size)]
 
