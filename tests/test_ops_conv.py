@@ -342,6 +342,16 @@ def test_a_transformed_gradient_keeps_its_matrix_products(weights_and_inputs, fo
     assert text.count("stablehlo.dot_general") >= 3
 
 
+def test_many_kernels_of_the_same_images_are_one_convolution(weights_and_inputs):
+    weights, x = weights_and_inputs
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf, leaf]), weights)
+    forward = jax.vmap(convolution(conv_general_dilated, padding="SAME"), (None, 0))
+    kernels = jnp.stack([jax.tree.leaves(many)[0]])[0]
+    text = export.export(jax.jit(forward), platforms=["cpu"])(x, kernels).mlir_module()
+    assert text.count("stablehlo.convolution") == 1
+    assert "stablehlo.while" not in text
+
+
 def test_a_gradient_is_exported_for_any_number_of_images(weights_and_inputs):
     weights, x = weights_and_inputs
     gradient = jax.jit(jax.grad(lambda weights, x: OURS(weights, x)))

@@ -193,7 +193,7 @@ def _native(lhs, rhs, strides, pads, dilation, precision):
 
 
 def _one_by_one(convolve):
-    """Return `convolve`, which vmap over kernels calls for one after the other.
+    """Return `convolve`, which vmap over images and kernels calls for one pair after the other.
 
     XLA makes one convolution in groups of them, on a CPU two to four times as slow.
     """
@@ -206,8 +206,9 @@ def _one_by_one(convolve):
     def over(size, batched, lhs, rhs):
         if all(batched):
             return lax.map(lambda pair: each(*pair), (lhs, rhs)), True
-        if batched[1]:
-            return lax.map(lambda rhs: each(lhs, rhs), rhs), True
+        if batched[1]:  # of one batch of images, the channels of all are those of one kernel
+            wide = each(lhs, jnp.moveaxis(rhs, 0, -2).reshape(*rhs.shape[1:-1], -1))
+            return jnp.moveaxis(wide.reshape(*wide.shape[:-1], size, -1), -2, 0), True
         # Of one kernel, all are images of one batch.
         found = each(lhs.reshape(-1, *lhs.shape[2:]), rhs)
         return found.reshape(size, -1, *found.shape[1:]), True
