@@ -1,5 +1,7 @@
 """A city's series, its split into parts, and windows over all its sensors."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -107,6 +109,29 @@ def test_origins_of_a_part(protocol, test):
     parts = forecast.origins(series(np.ones((20, 1))), protocol, **arguments)
     np.testing.assert_array_equal(parts["test"], test)
     assert parts["train"][0] == 2
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        Protocol(),
+        Protocol(inside=True),
+        Protocol(whole=False, history=500),
+        Protocol(refit=5),
+        Protocol(drop_last=30),
+        Protocol(inside=True, drop_last=30),
+    ],
+)
+def test_a_history_that_is_too_long_comes_with_one_that_fits(protocol):
+    city = series(np.ones((200, 1)))
+    with pytest.raises(DataError, match=r"no window of history=500 .* history=\d+") as caught:
+        forecast.origins(city, protocol, history=500, horizon=4)
+    history, windows = map(int, re.findall(r"history=(\d+) leaves (\d+)", str(caught.value))[0])
+    parts = forecast.origins(city, protocol, history=history, horizon=4)
+    split = re.findall("the ([a-z]+) part", str(caught.value))[0]
+    assert len(parts[split]) == windows >= 10
+    one = forecast.origins(city, protocol, history=1, horizon=4)[split]
+    assert windows >= len(one) / 2 or protocol.drop_last
 
 
 def test_a_window_holds_what_was_known_and_masks_the_rest():

@@ -455,14 +455,20 @@ def test_rows_off_the_grid_are_refused(refused):
         f"2024-{day} {hour:02}:00Z,1\n" for day in ("03-30", "03-31") for hour in (0, 6, 12, 18)
     )
     message = refused(six, **{"city.yaml": "timezone: Europe/Berlin"})
-    assert "on the clock of Europe/Berlin is off the grid of 21600 s" in message
+    assert "on the clock of Europe/Berlin, is off the grid of 21600 s" in message
 
 
 def test_times_that_keep_no_step_are_refused(refused):
     minutes = (0, 7, 14, 22, 31, 43, 59)
     message = refused("time,a\n" + "".join(f"2024-03-01 00:{m:02},1\n" for m in minutes))
     assert "row 5, column 'time': the times keep no step" in message
-    assert "the most common one, 420 s, fits 3 of 7 rows: bring them to a regular step" in message
+    assert "the one that is the most common, 420 s, fits 3 of 7 rows: bring them to" in message
+    message = refused(
+        "time,a\n" + "".join(f"2024-03-01 {m:02}:{m:02}Z,1\n" for m in range(9)),
+        **{"city.yaml": "step: 7200\ntimezone: Europe/Berlin"},
+    )
+    assert "the times, on the clock of Europe/Berlin, keep no step: the one of" in message
+    assert "of city.yaml, 7200 s, fits 1 of 9 rows" in message
 
 
 def test_a_mistaken_year_is_refused_and_no_empty_decades_are_made(refused):

@@ -74,31 +74,50 @@ def origins(
 
     Raises DataError where a part has no window.
     """
-    parts = {}
-    for split, (start, stop) in bounds(series, protocol).items():
-        ahead = 1 if protocol.whole or protocol.refit else horizon
-        first = start + history - 1 if protocol.inside else start - ahead
-        last = stop - horizon if protocol.whole else stop - 1
-        least = history if protocol.whole else min(history, protocol.history)
-        found = np.arange(max(first, least - 1), last)
+    found = {}
+    rows = bounds(series, protocol)
+    for split, (start, stop) in rows.items():
+        at = np.asarray(_span(protocol, split, rows, history, horizon), np.int64)
         # Rows whose targets hold a value, by running sums over the rows of the part.
         seen = np.zeros(len(series.values) + 1, np.int64)
         seen[1:] = np.cumsum(series.observed.any(axis=1))
-        low, high = np.maximum(found + 1, start), np.minimum(found + 1 + horizon, stop)
-        found = found[seen[high] > seen[low]]
+        low, high = np.maximum(at + 1, start), np.minimum(at + 1 + horizon, stop)
+        at = at[seen[high] > seen[low]]
         if split == "test" and protocol.drop_last:
-            found = found[: len(found) // protocol.drop_last * protocol.drop_last]
-        if not len(found):
-            longest = (stop - start if protocol.inside else stop) - horizon
-            remedy = "take shorter ones"
-            if horizon <= stop - start and 1 <= longest < history:
-                remedy = f"history={longest} is the longest there is"
+            at = at[: len(at) // protocol.drop_last * protocol.drop_last]
+        if not len(at):
             raise DataError(
                 f"the {split} part, steps {start} to {stop}, has no window of history={history} "
-                f"and horizon={horizon}: {remedy}"
+                f"and horizon={horizon}: {_shorter(protocol, split, rows, history, horizon)}"
             )
-        parts[split] = found
-    return parts
+        found[split] = at
+    return found
+
+
+def _span(
+    protocol: Protocol, split: str, rows: Mapping[str, tuple[int, int]], history: int, horizon: int
+) -> range:
+    """Return the origins of a part's windows, whatever is observed."""
+    start, stop = rows[split]
+    ahead = 1 if protocol.whole or protocol.refit else horizon
+    first = start + history - 1 if protocol.inside else start - ahead
+    last = stop - horizon if protocol.whole else stop - 1
+    least = history if protocol.whole else min(history, protocol.history)
+    return range(max(first, least - 1), last)
+
+
+def _shorter(
+    protocol: Protocol, split: str, rows: Mapping[str, tuple[int, int]], history: int, horizon: int
+) -> str:
+    """Propose the longest history that leaves every part half of the windows it can have."""
+    most = {part: len(_span(protocol, part, rows, 1, horizon)) for part in rows}
+    least = {part: max(1, -(-count // 2)) for part, count in most.items()}
+    least["test"] = max(least["test"], protocol.drop_last)
+    for shorter in range(history - 1, 0, -1):
+        left = {part: len(_span(protocol, part, rows, shorter, horizon)) for part in rows}
+        if all(left[part] >= least[part] for part in rows):
+            return f"history={shorter} leaves {left[split]} windows"
+    return "take shorter ones"
 
 
 def window_batch(

@@ -176,8 +176,9 @@ def arrange(
 
     clock = read_clock(rows.texts, refuse, timezone)
     local = clock.local
+    zone = f", on the clock of {timezone}," if timezone and clock.instant is not None else ""
     time, place = np.unique(local, return_inverse=True)
-    step = step or _common_step(time) or lone_step
+    given, step = step, step or _common_step(time) or lone_step
     if not step:
         raise refusal(path, "one time has no step: give at least two, or step: in city.yaml")
     phases, counts = np.unique(time % step, return_counts=True)
@@ -185,10 +186,10 @@ def arrange(
     if off.any():
         at = int(np.argmax(off))
         if 2 * np.count_nonzero(off[rows.time]) > len(row):
-            message = f"the times keep no step: the most common one, {step} s, fits"
+            name = "of city.yaml" if given else "that is the most common"
+            message = f"the times{zone} keep no step: the one {name}, {step} s, fits"
             few = np.count_nonzero(~off[rows.time])
             raise refuse(at, f"{message} {few} of {len(row)} rows: bring them to a regular step")
-        zone = f", on the clock of {timezone}" if timezone and clock.instant is not None else ""
         message = f"{moment(local[at])}{zone} is off the grid of {step} s that most rows keep"
         raise refuse(at, f"{message}: correct or remove the row")
     steps = (time[-1] - time[0]) // step + 1

@@ -140,8 +140,9 @@ def _profiles(
             continue
         if (horizon + around) * series.step > profiles.YEAR:
             raise DataError(f"inputs has {name}, which horizon={horizon} reaches beyond")
-        if stop * series.step <= profiles.YEAR:
-            days = stop * series.step // DAY
+        span = int((series.time[stop - 1] - series.time[0]).astype(np.int64)) + series.step
+        if span <= profiles.YEAR:  # rows may lack between two of them
+            days = span // DAY
             raise DataError(f"inputs has {name}, but train, {days} days, is no year: leave it out")
     if "year_ago" in inputs:
         found.append(profiles.year_ago(series, stop=stop))
