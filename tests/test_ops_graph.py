@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.test_util import check_grads
 
 from cityjax.ops import graph
@@ -55,7 +56,11 @@ def test_the_product_goes_by_the_edges_where_these_are_few(edges):
     matrix[random.choice(10_000, edges, replace=False)] = random.random(edges)
     matrix = matrix.reshape(100, 100)
     found = graph.product(matrix)
-    assert found.func is (graph.sparse_matmul if edges < 100 else graph.dense_matmul)
+    shape = jax.ShapeDtypeStruct((2, 100, 3), np.float32)
+    for platform, few in {"cpu": edges < 100, "cuda": False}.items():
+        text = export.export(jax.jit(found), platforms=[platform])(shape).mlir_module()
+        assert ("stablehlo.dot_general" in text) == (not few)
+        assert ("stablehlo.scatter" in text) == (few and edges > 0)
     x = random.normal(size=(2, 100, 3)).astype(np.float32)
     np.testing.assert_allclose(jax.jit(found)(x), product(matrix, x), rtol=1e-5, atol=1e-5)
 

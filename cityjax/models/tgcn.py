@@ -41,7 +41,7 @@ class TGCN(nn.Module):
         candidate = self._weights("candidate", width, self.hidden_size, bias=0.0)
         support = self.support or (lambda x: x)
 
-        # Sensors come first: the graph product of a batch is one matrix product, [N, N] times
+        # Sensors come first: the graph product of a batch is one product, of [N, N] and
         # [N, B H], and that of the inputs of all steps is another, before the scan.
         x = support(jnp.moveaxis(x, 2, 0).reshape(sensors, -1))
         x = jnp.moveaxis(x.reshape(sensors, batch, steps, width), 2, 0)
@@ -56,7 +56,7 @@ class TGCN(nn.Module):
             new = jnp.tanh(convolution(x, reset * h, candidate))
             return update * h + (1 - update) * new, None
 
-        # Only products are kept for the gradient, which nearly halves what the scan writes.
+        # Only matrix products are kept for the gradient, which nearly halves what the scan writes.
         policy = jax.checkpoint_policies.dots_saveable
         h = jnp.zeros((sensors * batch, self.hidden_size), x.dtype)
         h, _ = jax.lax.scan(jax.checkpoint(step, policy=policy, prevent_cse=False), h, x)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SPARSE = 0.01  # share of entries below which the product by edges is the faster one on a CPU
+SPARSE = 0.01  # share of entries below which a CPU is faster by edges
 KINDS = ("symmetric", "random_walk", "reverse_random_walk", "laplacian")
 
 
@@ -107,12 +107,17 @@ def matmul(operator: Operator, x: jax.Array) -> jax.Array:
 
 
 def product(matrix: jax.Array | np.ndarray) -> Callable[[jax.Array], jax.Array]:
-    """Return x [..., N, C] -> A x for a known matrix [N, N]: by its edges where these are few."""
-    if np.count_nonzero(matrix) < SPARSE * np.size(matrix):
-        return functools.partial(
-            sparse_matmul, jax.tree.map(jnp.asarray, from_dense(np.asarray(matrix)))
-        )
-    return functools.partial(dense_matmul, jnp.asarray(matrix))
+    """Return x [..., N, C] -> A x for a known matrix [N, N]: by its edges where these are few.
+
+    On a CPU alone: a GPU sums edges in any order, equal runs would differ by rounding.
+    """
+    dense = functools.partial(dense_matmul, jnp.asarray(matrix))
+    if np.count_nonzero(matrix) >= SPARSE * np.size(matrix):
+        return dense
+    sparse = functools.partial(
+        sparse_matmul, jax.tree.map(jnp.asarray, from_dense(np.asarray(matrix)))
+    )
+    return lambda x: jax.lax.platform_dependent(x, cpu=sparse, default=dense)
 
 
 def powers(operator: Operator, x: jax.Array, order: int) -> jax.Array:
