@@ -87,8 +87,12 @@ def score(
 
 
 def predict(learner: Learner, state: State, batches: Batches) -> np.ndarray:
-    """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are."""
+    """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are.
 
+    Raises ValueError where there is no batch.
+    """
+    if not batches.count:
+        raise ValueError("predictions of a split without examples")
     outputs = _compiled(learner)
     # One batch at a time, each into its place: run at once, their scratch memory adds up.
     found = np.zeros(0)
@@ -124,6 +128,8 @@ def predict_mean(
     for count, state in enumerate(states, start=1):
         for name, batches in parts.items():
             outputs = predict(learner, state, batches)
+            if not np.issubdtype(outputs.dtype, np.inexact):  # a mean of whole numbers need not be
+                outputs = outputs.astype(np.float64)
             sums[name] = np.add(sums[name], outputs, out=sums[name]) if count > 1 else outputs
     if not count:
         raise ValueError("the mean of the predictions of no states")

@@ -1,5 +1,7 @@
 """Learners and fit: updates by hand, moving averages, NNX modules, the steps of hooks."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from flax import nnx
 
 from cityjax import checkpoint, losses, metrics
 from cityjax.data.sources import Batches, in_order
-from cityjax.fit import Hook, fit, next_stop, score
+from cityjax.fit import Hook, fit, next_stop, predict, predict_mean, score
 from cityjax.learner import (
     Learner,
     Model,
@@ -602,3 +604,19 @@ def test_fit_equals_a_plain_loop(key):
     state = fit(learner, whole(batch), state, 10, chunk=5)
     np.testing.assert_allclose(state.params["w"], loop.params["w"], rtol=1e-5)
     assert state.step == loop.step == 10
+
+
+class Place(NamedTuple):
+    key: jax.Array
+    place: jax.Array
+
+
+def test_the_mean_of_whole_numbers_need_not_be_one():
+    classes = Learner(None, None, None, lambda state, inputs: inputs + state.place)
+    parts = {"test": in_order({"inputs": np.arange(5)}, 2)}
+    states = [Place(jax.random.key(0), jnp.int32(place)) for place in (0, 1)]
+    assert predict(classes, states[1], parts["test"]).dtype == np.int32
+    found = predict_mean(classes, states, parts)["test"]
+    np.testing.assert_array_equal(found, [0.5, 1.5, 2.5, 3.5, 4.5, 4.5])
+    with pytest.raises(ValueError, match="without examples"):
+        predict(classes, states[0], in_order({"inputs": np.arange(5)}, 2, size=0))
