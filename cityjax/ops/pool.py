@@ -34,10 +34,12 @@ def max_pool(
         [B, *windows, C], (space + low + high - window) // stride + 1 windows along each axis.
 
     Raises:
-        ValueError: the window does not fit x, or an argument has another number of axes.
+        ValueError: the window does not fit x, an argument has another number of axes, or the
+            padding is another string.
     """
     # The last axis goes first: a tie then belongs to the first row, and in it to the first column.
-    return _pool(x, window, strides, padding, _max_along, -math.inf)
+    lowest = jnp.iinfo(x.dtype).min if jnp.issubdtype(x.dtype, jnp.integer) else -math.inf
+    return _pool(x, window, strides, padding, _max_along, lowest)
 
 
 def avg_pool(
@@ -63,9 +65,16 @@ def _pool(
 ) -> jax.Array:
     """Reduce the windows axis by axis: [.., count, length, ..] over the length."""
     strides = window if strides is None else strides
-    pads = [(0, 0)] * len(window) if padding == "VALID" else padding
-    if isinstance(pads, str):
-        pads = lax.padtype_to_pads(x.shape[1:-1], window, strides, pads)
+    if isinstance(window, int) or isinstance(strides, int):
+        raise ValueError(f"window {window} and strides {strides} are to be tuples, of each axis")
+    if not isinstance(padding, str):
+        pads = padding
+    elif padding not in ("SAME", "VALID"):
+        raise ValueError(f'padding="{padding}" is neither "SAME" nor "VALID"')
+    else:
+        pads = [(0, 0)] * len(window)
+        if padding == "SAME" and len(window) == len(strides) == x.ndim - 2 and min(strides) >= 1:
+            pads = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
     if not len(window) == len(strides) == len(pads) == x.ndim - 2 or not all(
         1 <= length <= low + extent + high and stride >= 1 and min(low, high) >= 0
         for length, extent, stride, (low, high) in zip(
