@@ -37,6 +37,11 @@ CONVOLUTIONS = [
     ((6, 6), 3, (6, 6), 4, {"padding": "VALID"}),
     ((6, 6), 3, (2, 2), 4, {"padding": "VALID", "window_strides": (4, 4)}),
     ((12,), 6, (5,), 3, {"padding": "SAME"}),
+    # Kernels larger than the input, and strides larger than the kernel:
+    ((4, 3), 2, (5, 4), 3, {"padding": "SAME"}),
+    ((3,), 2, (6,), 3, {"padding": ((4, 3),), "window_strides": (2,)}),
+    ((17, 13), 2, (3, 2), 3, {"padding": "SAME", "window_strides": (5, 7)}),
+    ((23,), 1, (2,), 3, {"padding": ((1, 2),), "window_strides": (6,)}),
     ((12,), 1, (4,), 3, {"padding": ((3, 0),), "window_strides": (2,)}),
     ((5, 6), 6, (3, 3), 2, {"padding": ((2, 1), (1, 2)), "lhs_dilation": (2, 3)}),
     # What falls back to XLA's own gradient:
@@ -200,15 +205,18 @@ def test_short_floats_stay_short(dtype):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("channels", [1, 5])
-def test_gradients_of_both_orders_in_float64(transposed, channels):
+@pytest.mark.parametrize("rank", [1, 2])
+def test_gradients_of_both_orders_in_float64(rank, transposed, channels):
     with jax.enable_x64(True):
-        x, weights = arrays((4, 5), channels, (3, 2), 6 - channels, batch=2)
+        x, weights = arrays((4, 5)[:rank], channels, (3, 2)[:rank], 6 - channels, batch=2)
         assert x.dtype == jnp.float64
         if transposed:
-            convolve = functools.partial(conv_transpose, strides=(2, 2), padding="SAME")
+            convolve = functools.partial(conv_transpose, strides=(2, 2)[:rank], padding="SAME")
         else:
             convolve = convolution(
-                conv_general_dilated, window_strides=(2, 1), padding=((1, 1), (0, 1))
+                conv_general_dilated,
+                window_strides=(2, 1)[:rank],
+                padding=((1, 1), (0, 1))[:rank],
             )
         smooth = jax.jit(lambda x, weights: jnp.sin(convolve(x, weights)))
         check_grads(smooth, (x, weights), order=2, modes=["rev"])
