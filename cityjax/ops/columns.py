@@ -36,7 +36,8 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
         left, right = (still, columns) if wide else (columns, still)
         return jnp.matmul(left.T, right, precision=precision)
 
-    # The columns of a few images at a time, which stay in a core's cache; of all at once where a
+    # The columns of a few images at a time, which stay in a core's cache; of all at once where they
+    # are smaller than what they meet, since cutting that into images would copy it, and where a
     # program is exported for any number of them.
     count = still.shape[0]
     row = math.prod(kernel) * moving.shape[-1] * moving.dtype.itemsize
@@ -46,7 +47,7 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
         pair = (lax.dynamic_slice_in_dim(x, start, images) for x in (moving, still))
         return total + product(*pair), None
 
-    if not isinstance(count, int) or count <= images:
+    if not isinstance(count, int) or count <= images or not wide:
         gradients = product(moving, still)
     else:
         first = count - (count - 1) // images * images

@@ -246,8 +246,9 @@ def _conv_forward(lhs, rhs, strides, pads, dilation, precision):
 
 def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
     lhs, rhs = residuals
-    # Made once for the two products that read it, rather than inside each.
-    lhs, gradient = lax.optimization_barrier((lhs, gradient))
+    # Made once for the two products that read it, rather than inside each. The inputs are left to
+    # XLA, which then has the columns of the forward product, where that was one, for this one too.
+    gradient = lax.optimization_barrier(gradient)
 
     # The gradient of the inputs is a convolution of the same family, in which strides and dilation
     # change places; as it is computed by _conv, gradients of gradients are fast too.
