@@ -29,7 +29,9 @@ from cityjax.parallel import compiled
 from cityjax.process import keep_freed_memory
 
 ROWS, SMALLEST, SECONDS = 25, 0.005, 2.0
-MOST_RUNS = 200  # the trace holds a million events
+# Steps of a trace, and traces. What a trace writes comes to lie between the blocks of memory that a
+# step frees; after some steps the next one asks the system for new memory, and waits for it.
+TRACED, TRACES = 3, 10
 GEMM_SIZES = (256, 512, 1024, 1536)
 
 
@@ -204,11 +206,11 @@ def profile(name: str) -> tuple[Table, str]:
 
     gemm = gemm_rate()
     untraced = durations(step, SECONDS)
-    runs = min(max(3, round(SECONDS / statistics.median(untraced))), MOST_RUNS)
     module = text.split(",", 1)[0].removeprefix("HloModule ")
-    spent, known = spent_per_step(traced(step, runs, module)), operations(text)
+    spans = [span for _ in range(TRACES) for span in traced(step, TRACED, module)]
+    spent, known = spent_per_step(spans), operations(text)
     flops = sum(known[name].flops * each.calls for name, each in spent.items() if name in known)
-    title = f"{NETWORKS[name].title}: medians of {runs} traced steps"
+    title = f"{NETWORKS[name].title}: medians of {TRACED * TRACES} traced steps"
     return table(title, known, spent, gemm), verdict(flops, untraced, gemm)
 
 
