@@ -8,11 +8,15 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from benchmarks import end_to_end, peers
+from benchmarks import end_to_end, peers, profile
 from benchmarks.results import DOCS, commit, cpu
 
 FOLDER, PAGE = DOCS / "performance", DOCS / "performance.md"
-SECTIONS = {"peers": peers.section, "end_to_end": end_to_end.section}
+SECTIONS = {
+    "peers": peers.section,
+    "profile": profile.section,
+    "end_to_end": end_to_end.section,
+}
 PACKAGES = ("jax", "flax", "torch")
 
 

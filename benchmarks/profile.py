@@ -1,13 +1,15 @@
 """Where the time of one training step goes, and how far it is from this CPU's matrix products.
 
-Run: python -m benchmarks.profile NETWORK     (one of `benchmarks.peers`)
+Run: python -m benchmarks.profile [NETWORK ...]     (of `benchmarks.peers`)
 
 Each row is an instruction of the compiled step: what it is, its time per step, how many of a step's
 products it does and at which rate. The last line divides all products by the rate at which this
-process multiplies large matrices: no step that does as many can be faster.
+process multiplies large matrices: no step that does as many can be faster. What all of them come to
+goes into docs/results/performance.md and the JSON file behind it.
 """
 
 import heapq
+import os
 import statistics
 import sys
 import tempfile
@@ -25,6 +27,7 @@ from rich.text import Text
 
 from benchmarks.hlo import Operation, operations
 from benchmarks.peers import NETWORKS
+from benchmarks.results import ROOT, chosen
 from cityjax.parallel import compiled
 from cityjax.process import keep_freed_memory
 
@@ -191,8 +194,8 @@ def verdict(flops: float, steps: list[float], gemm: float) -> str:
     )
 
 
-def profile(name: str) -> tuple[Table, str]:
-    """Trace the step of a network; return its table and the verdict."""
+def profile(name: str) -> tuple[Table, str, dict[str, float]]:
+    """Trace the step of a network; return its table, the verdict, and what `section` tells."""
     from benchmarks.networks.in_jax import start
 
     learner, state, batch, _ = start(name, plain=False)
@@ -209,21 +212,61 @@ def profile(name: str) -> tuple[Table, str]:
     module = text.split(",", 1)[0].removeprefix("HloModule ")
     spans = [span for _ in range(TRACES) for span in traced(step, TRACED, module)]
     spent, known = spent_per_step(spans), operations(text)
-    flops = sum(known[name].flops * each.calls for name, each in spent.items() if name in known)
+    found = {"step": min(untraced), "gemm": gemm} | summed(known, spent)
     title = f"{NETWORKS[name].title}: medians of {TRACED * TRACES} traced steps"
-    return table(title, known, spent, gemm), verdict(flops, untraced, gemm)
+    return table(title, known, spent, gemm), verdict(found["flops"], untraced, gemm), found
+
+
+def summed(known: dict[str, Operation], spent: dict[str, Spent]) -> dict[str, float]:
+    """Return the products of a step, "flops", and which "share" of its time they take."""
+    work = {n: known[n].flops * each.calls for n, each in spent.items() if n in known}
+    products = sum(spent[name].seconds for name, flops in work.items() if flops)
+    total = sum(each.seconds for each in spent.values())
+    return {"flops": sum(work.values()), "share": products / total}
+
+
+def section(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what docs/results/performance.md says of where a step's time goes."""
+    lines = [
+        "## What a step's time is made of",
+        "",
+        "A step of cityjax alone, the best in two seconds: `python -m benchmarks.profile`. The",
+        "least is what its matrix products and convolutions would take at the rate at which this",
+        "CPU multiplies large matrices in XLA. They take longer, as they are small or narrow: the",
+        "share of a traced step's time that they take, and their rate in it. The rest is what lies",
+        "between them: activations, pooling, columns of convolutions, copies, Adam.",
+        "",
+        "| network | step, ms | the least, ms | step / least | in products | at, of the best |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, network in NETWORKS.items():
+        if name in found:
+            one = found[name]
+            least = one["flops"] / one["gemm"]
+            cells = (network.title, f"{1e3 * one['step']:.3g}", f"{1e3 * least:.3g}",
+                     f"{one['step'] / least:.1f}", f"{one['share']:.0%}",
+                     f"{least / (one['step'] * one['share']):.0%}")  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+    rates = [f"{name} {one['gemm'] / 1e9:.0f}" for name, one in found.items()]
+    lines += ["", f"The best rate, GFLOP/s, measured beside each: {', '.join(rates)}.", ""]
+    return [*lines, "Measured:", "", *(f"- {k}: {v['measured']}" for k, v in found.items())]
 
 
 def main(names: list[str]) -> None:
-    """Profile one network."""
-    if len(names) != 1 or names[0] not in NETWORKS:
-        given = " ".join(names) or "no network"
-        sys.exit(f"{given}: give one network of {', '.join(NETWORKS)}")
+    """Profile the named networks, all of them by default, and write the page after each."""
+    from benchmarks import performance
+
+    names = chosen("networks", names, NETWORKS)
+    os.chdir(ROOT)
     keep_freed_memory()  # as the command line does
-    made, last = profile(names[0])
+    found = performance.read("profile")
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    console.print(made)
-    console.print(last)
+    for name in names:
+        made, last, kept = profile(name)
+        console.print(made)
+        console.print(f"{last}\n")
+        found[name] = {**kept, "measured": performance.measured()}
+        performance.keep("profile", found)
 
 
 if __name__ == "__main__":
