@@ -32,7 +32,7 @@ class State(NamedTuple):
 STATE = State(jax.random.key(0))
 
 
-def city(steps=400, sensors=5, step=HOUR, *, missing=0.1, coordinates=False):
+def city(steps=400, sensors=5, step=HOUR, *, missing=0.1, coordinates=False, unit="mph"):
     random = np.random.default_rng(1)
     values = 50 + 10 * np.sin(np.arange(steps) / 24 * 2 * np.pi)[:, None]
     values = values + random.normal(size=(steps, sensors)) * np.arange(1, sensors + 1)
@@ -40,7 +40,7 @@ def city(steps=400, sensors=5, step=HOUR, *, missing=0.1, coordinates=False):
     time = np.datetime64("2024-01-01T00:00:00") + np.arange(steps) * np.timedelta64(step, "s")
     at = random.uniform((39, 116), (40, 117), (sensors, 2)) if coordinates else None
     names = tuple(f"station {number}" for number in range(sensors))
-    return Series(values.astype(np.float32), time, step, names, "mph", coordinates=at)
+    return Series(values.astype(np.float32), time, step, names, unit, coordinates=at)
 
 
 def problem_of(series, quantiles=(), history=6, horizon=4, season=24, graph="auto", **protocol):
@@ -265,6 +265,7 @@ CITIES = {
     "days": (dict(step=DAY), dict(season=7)),
     "weeks": (dict(step=WEEK), dict(season=52)),
     "shorter than its season": (dict(step=WEEK, steps=50), dict(season=52, horizon=2)),
+    "no unit": (dict(unit=""), {}),
     "thirty days": (dict(step=30 * DAY, steps=120), dict(season=12)),
 }
 
@@ -281,6 +282,8 @@ def test_every_city_gets_its_figures(name):
     assert set(found) == expected | {"reliability"}
     for figure in found.values():
         figure.draw_without_rendering()  # warnings are errors
+        for axes in figure.axes:
+            assert not axes.get_xlabel().endswith(", ") and not axes.get_ylabel().endswith(", ")
 
 
 @pytest.mark.parametrize("quantiles", [(), (0.1, 0.5, 0.9)])

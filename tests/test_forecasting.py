@@ -303,7 +303,10 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
             ["data=YEARS", "inputs=[]", "horizon=6", "history=999"],
             ["train", "history=999", "history=138 leaves 137 windows"],
         ),
-        (["data=YEARS", "inputs=[typical_day]", "horizon=6"], ["typical_day", "longer than a day"]),
+        (
+            ["data=YEARS", "inputs=[typical_day]", "horizon=6"],
+            ["typical_day", "than a day: leave it out"],
+        ),
         (["data=TOWN", "inputs=[past_years]"], ["past_years", "train, 14 days, is no year"]),
         (["graph=distance", "data=YEARS", "horizon=6", "inputs=[]"], ["places"]),
     ],

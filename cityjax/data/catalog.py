@@ -47,7 +47,7 @@ def is_city(name: str) -> bool:
     """Whether a name is that of a table of one's own, or of a folder of tables."""
     if name.endswith(".py") or name in datasets():
         return False
-    return is_table(name) or "/" in name or os.sep in name or os.path.isdir(name)
+    return is_table(name) or "/" in name or os.sep in name or os.path.exists(name)
 
 
 def _of_tables(path: str) -> Dataset:

@@ -38,7 +38,7 @@ def seasonal(series: Series, *, season: int) -> Floor:
 def window_mean(series: Series, *, history: int) -> Floor:
     """Forecast the mean of the observed history."""
     sums = np.cumsum(np.where(series.observed, series.values, 0), axis=0, dtype=np.float64)
-    counts = np.cumsum(series.observed, axis=0)
+    counts = np.cumsum(series.observed, axis=0, dtype=np.int32)
     sums[history:] -= sums[:-history].copy()
     counts[history:] -= counts[:-history].copy()
     mean = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)

@@ -179,7 +179,7 @@ def reliability(
     style(left, title="Reliability of the intervals", x="nominal coverage, %",
           y="targets inside, %")  # fmt: skip
     style(right, title="Width of the intervals", x="nominal coverage, %",
-          y=literal(f"mean width, {unit}"))  # fmt: skip
+          y=literal(f"mean width, {unit}" if unit else "mean width"))  # fmt: skip
     left.plot(percent, percent, color=QUIET, linewidth=1.0, linestyle=":", label="nominal")
     handles = [left.get_lines()[0]]
     looks = [(MODEL, "-", 2.2), (MODEL, "--", 1.4)]

@@ -196,6 +196,8 @@ def _error_label(problem: Problem) -> str:
     name, unit = metric_label(measure_of(problem)), problem.series.unit
     if problem.protocol.standardised:
         return f"{name} of z-scores"
+    if not unit:  # as of a table of one's own that does not say
+        return name
     return f"{name}, ({unit})²" if measure_of(problem) == "mse" else f"{name}, {unit}"
 
 

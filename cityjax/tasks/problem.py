@@ -128,7 +128,8 @@ def _profiles(
     if "typical_day" in inputs:
         if series.step > DAY:
             raise DataError(
-                "inputs has typical_day, but a step of this series is longer than a day"
+                "inputs has typical_day, but a step of this series is longer than a day: leave it"
+                " out"
             )
         days = "week" if series.step == DAY else "weekday"
         found.append(profiles.typical_day(series, stop=stop, days=days))
@@ -189,7 +190,8 @@ def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str
     if k < 1:
         raise DataError("graph=correlation, but this series has one sensor: graph=none")
     found = graphs.correlation(series.values, series.observed, stop=stop, k=k)
-    return found, f"the {k} largest correlations in train"
+    most = "largest correlation" if k == 1 else f"{k} largest correlations"
+    return found, f"the {most} in train"
 
 
 def lead_name(lead: int | tuple[int, int]) -> str:
@@ -221,6 +223,7 @@ def describe(problem: Problem) -> dict[str, str]:
     protocol, series = problem.protocol, problem.series
     split = "/".join(f"{part:g}" for part in protocol.split)
     missing = 100 * (1 - series.observed.mean())
+    unit = series.unit or "the unit of the values"
     within = (
         "all targets of a window in one part"
         if protocol.whole
@@ -233,7 +236,7 @@ def describe(problem: Problem) -> dict[str, str]:
         "windows": f"history {problem.history}, horizon {problem.horizon}, one at every step"
         + (", history inside the part" if protocol.inside else ""),
         "mask": "missing values count in no loss and no metric",
-        "metrics": "of z-scores by train" if protocol.standardised else f"in {series.unit}",
+        "metrics": "of z-scores by train" if protocol.standardised else f"in {unit}",
         "intervals": intervals.PROTOCOL,
     }
     if protocol.drop_last:
