@@ -231,8 +231,8 @@ def _digits(runs: list[dict[str, dict[str, float]]]) -> list[str]:
     lines = [
         f"Until {ACCURACY:.1%} of the test digits are right: the network and settings of cnn_mnist",
         f"(batch norm, dropout, Adam, cosine), the test part every {EVERY} updates. cityjax is its",
-        "command line with all that a run writes; PyTorch is a bare loop with data in memory.",
-        "`torch.compile` takes longer than the whole training and is left out.",
+        "command line with all that a run writes; PyTorch is a bare loop with data in memory. Both",
+        "keep freed memory. `torch.compile` takes longer than the whole training and is left out.",
         "",
         "| side | seconds | the least | updates | PyTorch / cityjax |",
         "| --- | --- | --- | --- | --- |",
