@@ -119,19 +119,33 @@ def test_origins_of_a_part(protocol, test):
         Protocol(whole=False, history=500),
         Protocol(refit=5),
         Protocol(drop_last=30),
-        Protocol(inside=True, drop_last=30),
+        Protocol(inside=True, drop_last=7, split=(0.8, 0.1, 0.1)),
+        Protocol(inside=True, drop_last=10, split=(0.6, 0.2, 0.2)),
     ],
 )
 def test_a_history_that_is_too_long_comes_with_one_that_fits(protocol):
-    city = series(np.ones((200, 1)))
-    with pytest.raises(DataError, match=r"no window of history=500 .* history=\d+") as caught:
-        forecast.origins(city, protocol, history=500, horizon=4)
+    values = np.ones((200, 1))
+    values[::3] = np.nan
+    city = series(values)
+    given = 30 if protocol.inside and protocol.drop_last else 500
+    with pytest.raises(DataError, match=rf"no window of history={given} .* history=\d+") as caught:
+        forecast.origins(city, protocol, history=given, horizon=4)
     history, windows = map(int, re.findall(r"history=(\d+) leaves (\d+)", str(caught.value))[0])
     parts = forecast.origins(city, protocol, history=history, horizon=4)
     split = re.findall("the ([a-z]+) part", str(caught.value))[0]
-    assert len(parts[split]) == windows >= 10
-    one = forecast.origins(city, protocol, history=1, horizon=4)[split]
-    assert windows >= len(one) / 2 or protocol.drop_last
+    assert len(parts[split]) == windows
+    most = forecast.origins(city, protocol, history=1, horizon=4)
+    assert all(len(parts[part]) >= len(most[part]) / 2 for part in parts)
+
+
+def test_a_part_without_a_target_is_helped_by_no_history():
+    values = np.ones((200, 1))
+    values[120:160] = np.nan
+    protocol = Protocol(split=(120, 40, 40))
+    with pytest.raises(DataError, match="validation part.* with a target: take a shorter horizon"):
+        forecast.origins(series(values), protocol, history=12, horizon=4)
+    with pytest.raises(DataError, match="train part.* history=10000000000 .* history=59 leaves 58"):
+        forecast.origins(series(np.ones((200, 1))), protocol, history=10**10, horizon=4)
 
 
 def test_a_window_holds_what_was_known_and_masks_the_rest():

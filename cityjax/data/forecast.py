@@ -4,7 +4,7 @@ A forecast has an origin t, the last step whose values are known: history is t -
 targets are t + 1 .. t + H. The windowed data set is never stored: the series is, once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -74,50 +74,65 @@ def origins(
 
     Raises DataError where a part has no window.
     """
-    found = {}
     rows = bounds(series, protocol)
-    for split, (start, stop) in rows.items():
-        at = np.asarray(_span(protocol, split, rows, history, horizon), np.int64)
-        # Rows whose targets hold a value, by running sums over the rows of the part.
-        seen = np.zeros(len(series.values) + 1, np.int64)
-        seen[1:] = np.cumsum(series.observed.any(axis=1))
-        low, high = np.maximum(at + 1, start), np.minimum(at + 1 + horizon, stop)
-        at = at[seen[high] > seen[low]]
-        if split == "test" and protocol.drop_last:
-            at = at[: len(at) // protocol.drop_last * protocol.drop_last]
+    # Of the steps before each, in how many anything is observed.
+    seen = np.zeros(len(series.values) + 1, np.int64)
+    seen[1:] = np.cumsum(series.observed.any(axis=1))
+
+    def windows(split: str, history: int) -> np.ndarray:
+        return _windows(protocol, split, rows[split], seen, history=history, horizon=horizon)
+
+    found = {split: windows(split, history) for split in rows}
+    for split, at in found.items():
         if not len(at):
+            start, stop = rows[split]
             raise DataError(
                 f"the {split} part, steps {start} to {stop}, has no window of history={history} "
-                f"and horizon={horizon}: {_shorter(protocol, split, rows, history, horizon)}"
+                f"and horizon={horizon} with a target: {_remedy(split, rows, history, windows)}"
             )
-        found[split] = at
     return found
 
 
-def _span(
-    protocol: Protocol, split: str, rows: Mapping[str, tuple[int, int]], history: int, horizon: int
-) -> range:
-    """Return the origins of a part's windows, whatever is observed."""
-    start, stop = rows[split]
+def _windows(
+    protocol: Protocol,
+    split: str,
+    part: tuple[int, int],
+    seen: np.ndarray,
+    *,
+    history: int,
+    horizon: int,
+) -> np.ndarray:
+    """Return the origins of a part's windows."""
+    start, stop = part
     ahead = 1 if protocol.whole or protocol.refit else horizon
     first = start + history - 1 if protocol.inside else start - ahead
     last = stop - horizon if protocol.whole else stop - 1
     least = history if protocol.whole else min(history, protocol.history)
-    return range(max(first, least - 1), last)
+    at = np.arange(max(first, least - 1), last)
+    low, high = np.maximum(at + 1, start), np.minimum(at + 1 + horizon, stop)
+    at = at[seen[high] > seen[low]]
+    if split == "test" and protocol.drop_last:
+        at = at[: len(at) // protocol.drop_last * protocol.drop_last]
+    return at
 
 
-def _shorter(
-    protocol: Protocol, split: str, rows: Mapping[str, tuple[int, int]], history: int, horizon: int
+def _remedy(
+    split: str, rows: Iterable[str], history: int, windows: Callable[[str, int], np.ndarray]
 ) -> str:
     """Propose the longest history that leaves every part half of the windows it can have."""
-    most = {part: len(_span(protocol, part, rows, 1, horizon)) for part in rows}
-    least = {part: max(1, -(-count // 2)) for part, count in most.items()}
-    least["test"] = max(least["test"], protocol.drop_last)
-    for shorter in range(history - 1, 0, -1):
-        left = {part: len(_span(protocol, part, rows, shorter, horizon)) for part in rows}
-        if all(left[part] >= least[part] for part in rows):
-            return f"history={shorter} leaves {left[split]} windows"
-    return "take shorter ones"
+    least = {part: max(1, -(-len(windows(part, 1)) // 2)) for part in rows}
+
+    def fits(history: int) -> bool:
+        return all(len(windows(part, history)) >= least[part] for part in rows)
+
+    if not fits(1):
+        return "take a shorter horizon"
+    # The longer the history, the fewer windows; and this one has too few.
+    shorter, longer = 1, history
+    while longer - shorter > 1:
+        middle = (shorter + longer) // 2
+        shorter, longer = (middle, longer) if fits(middle) else (shorter, middle)
+    return f"history={shorter} leaves {len(windows(split, shorter))} windows"
 
 
 def window_batch(
