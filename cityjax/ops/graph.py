@@ -111,12 +111,14 @@ def product(matrix: jax.Array | np.ndarray) -> Callable[[jax.Array], jax.Array]:
 
     On a CPU alone: a GPU sums edges in any order, equal runs would differ by rounding.
     """
-    dense = functools.partial(dense_matmul, jnp.asarray(matrix))
     if np.count_nonzero(matrix) >= SPARSE * np.size(matrix):
-        return dense
-    sparse = functools.partial(
-        sparse_matmul, jax.tree.map(jnp.asarray, from_dense(np.asarray(matrix)))
-    )
+        return functools.partial(dense_matmul, jnp.asarray(matrix))
+    edges = jax.tree.map(jnp.asarray, from_dense(np.asarray(matrix)))
+
+    def dense(x: jax.Array) -> jax.Array:  # no program holds the matrix, which may be large
+        return dense_matmul(to_dense(edges, len(matrix)), x)
+
+    sparse = functools.partial(sparse_matmul, edges)
     return lambda x: jax.lax.platform_dependent(x, cpu=sparse, default=dense)
 
 
