@@ -36,9 +36,9 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
         left, right = (still, columns) if wide else (columns, still)
         return jnp.matmul(left.T, right, precision=precision)
 
-    # The columns of a few images at a time, which stay in a core's cache; of all at once where they
-    # are smaller than what they meet, since cutting that into images would copy it, and where a
-    # program is exported for any number of them.
+    # The columns of a few images at a time, which stay in a core's cache; of all at once where one
+    # channel is met, whose columns are few and made already for the forward product, and where a
+    # program is exported for any number of images.
     count = still.shape[0]
     row = math.prod(kernel) * moving.shape[-1] * moving.dtype.itemsize
     images = max(1, CACHE // (row * math.prod(still.shape[1:-1])))
@@ -47,7 +47,7 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
         pair = (lax.dynamic_slice_in_dim(x, start, images) for x in (moving, still))
         return total + product(*pair), None
 
-    if not isinstance(count, int) or count <= images or not wide:
+    if not isinstance(count, int) or count <= images or moving.shape[-1] == 1:
         gradients = product(moving, still)
     else:
         first = count - (count - 1) // images * images
