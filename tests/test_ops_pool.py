@@ -194,8 +194,12 @@ def test_a_window_that_does_not_fit_is_refused(window):
         ((0, 1), "SAME", "does not fit an input"),
         ((2, 2, 2), "SAME", "does not fit an input"),
         (None, ((0, 0),), "does not fit an input"),
-        (None, "SAM", 'padding="SAM" is neither "SAME" nor "VALID"'),
-        (2, "VALID", "strides 2 are to be tuples"),
+        (None, "SAM", "padding SAM does not fit an input"),
+        (2, "VALID", "strides 2 and padding VALID does not fit an input"),
+        (None, 1, "does not fit an input"),
+        (None, None, "does not fit an input"),
+        (None, (1, 1), "does not fit an input"),
+        ((1.5, 2), "VALID", "does not fit an input"),
     ],
 )
 def test_strides_and_padding_that_do_not_fit_are_refused(strides, padding, message):
@@ -203,10 +207,10 @@ def test_strides_and_padding_that_do_not_fit_are_refused(strides, padding, messa
         max_pool(jnp.zeros((1, 6, 6, 1)), (2, 2), strides, padding)
 
 
-@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.int8])
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.int8, jnp.bool_])
 def test_whole_numbers_are_pooled_with_padding(dtype):
-    x = jax.random.randint(jax.random.key(0), (2, 5, 7, 3), -100 if dtype != jnp.uint8 else 0, 100)
-    x = x.astype(dtype)
+    low, high = {jnp.uint8: (0, 200), jnp.bool_: (0, 2)}.get(dtype, (-100, -1))
+    x = jax.random.randint(jax.random.key(0), (2, 5, 7, 3), low, high).astype(dtype)
     found = max_pool(x, (3, 2), (2, 2), "SAME")
     np.testing.assert_array_equal(found, nn.max_pool(x.astype(float), (3, 2), (2, 2), "SAME"))
     assert found.dtype == dtype

@@ -2,7 +2,9 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +36,12 @@ def max_pool(
         [B, *windows, C], (space + low + high - window) // stride + 1 windows along each axis.
 
     Raises:
-        ValueError: the window does not fit x, an argument has another number of axes, or the
-            padding is another string.
+        ValueError: the window does not fit x, or an argument is not one number an axis.
     """
     # The last axis goes first: a tie then belongs to the first row, and in it to the first column.
-    lowest = jnp.iinfo(x.dtype).min if jnp.issubdtype(x.dtype, jnp.integer) else -math.inf
+    lowest = -math.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros((), x.dtype)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        lowest = jnp.iinfo(x.dtype).min
     return _pool(x, window, strides, padding, _max_along, lowest)
 
 
@@ -61,30 +64,28 @@ def _pool(
     strides: Window | None,
     padding: str | Sequence[tuple[int, int]],
     reduce: Callable[[jax.Array, int], jax.Array],
-    edge: float,
+    edge: Any,
 ) -> jax.Array:
     """Reduce the windows axis by axis: [.., count, length, ..] over the length."""
     strides = window if strides is None else strides
-    if isinstance(window, int) or isinstance(strides, int):
-        raise ValueError(f"window {window} and strides {strides} are to be tuples, of each axis")
-    if not isinstance(padding, str):
-        pads = padding
-    elif padding not in ("SAME", "VALID"):
-        raise ValueError(f'padding="{padding}" is neither "SAME" nor "VALID"')
-    else:
-        pads = [(0, 0)] * len(window)
-        if padding == "SAME" and len(window) == len(strides) == x.ndim - 2 and min(strides) >= 1:
-            pads = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
-    if not len(window) == len(strides) == len(pads) == x.ndim - 2 or not all(
-        1 <= length <= low + extent + high and stride >= 1 and min(low, high) >= 0
-        for length, extent, stride, (low, high) in zip(
-            window, x.shape[1:-1], strides, pads, strict=True
-        )
+    refused = ValueError(
+        f"a window of {window} with strides {strides} and padding {padding} does not fit an input"
+        f" of shape {x.shape}: one whole number for each axis, of the padding two, or its name"
+    )
+    try:
+        window, strides = tuple(map(operator.index, window)), tuple(map(operator.index, strides))
+        if not len(window) == len(strides) == x.ndim - 2 or min(window + strides, default=1) < 1:
+            raise refused
+        if isinstance(padding, str):
+            padding = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
+        pads = [(operator.index(low), operator.index(high)) for low, high in padding]
+    except (TypeError, RuntimeError):  # what is no sequence, and an unknown name
+        raise refused from None
+    if len(pads) != len(window) or not all(
+        length <= low + extent + high and min(low, high) >= 0
+        for length, extent, (low, high) in zip(window, x.shape[1:-1], pads, strict=True)
     ):
-        raise ValueError(
-            f"a window of {window} with strides {strides} and padding {padding} does not fit an"
-            f" input of shape {x.shape}"
-        )
+        raise refused
     x = _once(x)
     if any(map(any, pads)):
         x = lax.pad(x, jnp.asarray(edge, x.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
