@@ -40,10 +40,12 @@ def interval_scores(
     """Return coverage and mean width of both intervals on test: "coverage_90_online", ...
 
     outputs: of "validation" and "test", points [W, H, N] or rising quantiles [W, H, N, Q]; truth:
-    targets and mask [W, H, N]; origins: [W], steps. All are NaN where no forecast is a number.
+    targets and mask [W, H, N]; origins: [W], steps. All are NaN where there is none.
     """
     scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
     half = half_width(scores["validation"], nominal)
+    # Where validation gave no score, there is no interval that a target could lie in.
+    scores["test"][:, np.isnan(half)] = np.nan
     ratios = {part: in_half_widths(values, half) for part, values in scores.items()}
     factor = online_factor(ratios, origins, nominal)
     count = np.isfinite(scores["test"]).sum()
