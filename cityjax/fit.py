@@ -128,7 +128,7 @@ def predict_mean(
     for count, state in enumerate(states, start=1):
         for name, batches in parts.items():
             outputs = predict(learner, state, batches)
-            if not np.issubdtype(outputs.dtype, np.inexact):  # a mean of whole numbers need not be
+            if not jnp.issubdtype(outputs.dtype, jnp.inexact):  # their mean need not be whole
                 outputs = outputs.astype(np.float64)
             sums[name] = np.add(sums[name], outputs, out=sums[name]) if count > 1 else outputs
     if not count:

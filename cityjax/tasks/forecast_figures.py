@@ -157,10 +157,10 @@ def _forecasts(
         made = outputs[windows, lead - 1]
         best = _best_floor(errors, lead - 1)
         beside = {
-            f"{name}, the best floor here" if name == best else name: floor(
+            f"{floor}, the best floor here" if floor == best else floor: forecast(
                 origins[windows], np.asarray([lead])
             )[:, 0]
-            for name, floor in floors.items()
+            for floor, forecast in floors.items()
         }
         beside = {floor: np.where(known, line, np.nan) for floor, line in beside.items()}
         lines = [points_of(problem, made)]

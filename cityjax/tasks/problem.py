@@ -224,13 +224,14 @@ def describe(problem: Problem) -> dict[str, str]:
     split = "/".join(f"{part:g}" for part in protocol.split)
     missing = 100 * (1 - series.observed.mean())
     unit = series.unit or "the unit of the values"
+    sensors = f"{len(series.sensors):,} sensors" if len(series.sensors) > 1 else "1 sensor"
     within = (
         "all targets of a window in one part"
         if protocol.whole
         else "targets outside their part are masked"
     )
     words = {
-        "series": f"{len(series.sensors):,} sensors, {len(series.values):,} steps of "
+        "series": f"{sensors}, {len(series.values):,} steps of "
         f"{series.step:,} s, {missing:.1f} % missing",
         "split": f"{split} in time order; {within}",
         "windows": f"history {problem.history}, horizon {problem.horizon}, one at every step"
