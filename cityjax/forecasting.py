@@ -150,8 +150,12 @@ class ForecastConfig(RunConfig):
         check_choice(self, "loss", LOSSES)
         check_range(self, "members", at_least=1)
         check_range(self, "quantiles", above=0, below=1)
-        if list(self.quantiles) != sorted(set(self.quantiles)) or len(self.quantiles) == 1:
-            raise ConfigError("quantiles are two or more levels that rise: [0.05,0.5,0.95]")
+        levels = self.quantiles
+        middle = levels[len(levels) // 2] if len(levels) > 2 and len(levels) % 2 else None
+        if levels and (list(levels) != sorted(set(levels)) or middle != 0.5):
+            raise ConfigError(
+                "quantiles rise around the median, as many below 0.5 as above: [0.05,0.5,0.95]"
+            )
         types = field_types(type(self))
         for name, value in self.model_options().items():
             key = MODEL_KEY + name
