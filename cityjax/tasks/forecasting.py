@@ -97,8 +97,10 @@ def forecast_experiment(
         if members > 1:
             learner = average([learner] * members, error, problem.metrics)
             text["members"] = f"the mean of {members} models, of quantiles level by level"
+    text = describe(problem) | text
     if refit:
         parts.pop("validation")
+        text.pop("intervals")
     whole = lead_name((1, problem.horizon))
 
     def final(state: State, key: jax.Array) -> dict[str, float]:
@@ -117,7 +119,7 @@ def forecast_experiment(
         better=intervals.better(whole),
         select=f"validation/{problem.select}" if selected else None,
         steps=steps,
-        protocol=describe(problem) | text,
+        protocol=text,
         data=data,
     )
 
