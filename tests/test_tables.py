@@ -478,8 +478,9 @@ def test_a_mistaken_year_is_refused_and_no_empty_decades_are_made(refused):
 
 def test_a_table_of_strangers_is_refused_before_it_fills_the_memory(refused):
     rows = [f"{1_700_000_000 + 60 * k},s{k},1\n" for k in range(11_000)]
+    rows.append("1700000060,s0,1\n")
     message = refused("time,sensor,value\n" + "".join(rows))
-    assert "11000 times by 11000 sensors, of which 11000 are there" in message
+    assert "11000 times by 11000 sensors, of which 11001 are there" in message
 
 
 def test_sensors_without_any_value_are_refused_by_name(refused):
@@ -898,7 +899,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(tmp_path):
     draw = random.Random(0)
     write_series(city(), tmp_path / "city")
     files = {path.name: path.read_bytes() for path in (tmp_path / "city").iterdir()}
-    files["city.yaml"] = b"unit: m\nstep: 3600\ntimezone: Europe/Berlin\ncountry: DE\n"
+    files["city.yaml"] = b"unit: m\nstep: 3600\ntimezone: UTC\ncountry: DE\n"
     files["holidays.csv"] = b"date,name\n2024-03-30,x\n"
     put(tmp_path / "city", files)
     long = LONG.replace(",", ";").replace("2024-03-01T", "13.03.2024 ").encode()
@@ -927,3 +928,32 @@ def test_whatever_a_file_holds_it_is_read_or_refused_in_one_line(tmp_path):
         if turn % 2:
             changed.write_bytes(files[name])
     assert outcomes.count("read") > 20 and outcomes.count("refused") > 100
+
+
+def test_digits_that_change_beyond_those_kept_are_refused(read, refused):
+    rows = [f"2024-03-{1 + i // 24:02} {i % 24:02}:00" for i in range(200)]
+    meter = "time,a\n" + "".join(f"{row},{98765432.1 + i / 4}\n" for i, row in enumerate(rows))
+    message = refused(meter)
+    assert "column 'a'" in message and "more digits than are kept" in message
+    count = "time,a\n" + "".join(f"{row},{123456789 + 3 * i}\n" for i, row in enumerate(rows))
+    assert "subtract a constant" in refused(count)
+    load = "time,a\n" + "".join(f"{row},{1e9 + 1e6 * (i % 24)}\n" for i, row in enumerate(rows))
+    assert np.ptp(read(load).values) == pytest.approx(23e6)
+    outlier = "time,a\n" + "".join(f"{row},{i % 7 / 100}\n" for i, row in enumerate(rows[:-1]))
+    assert read(outlier + f"{rows[-1]},12345678.9\n").values.max() == np.float32(12345678.9)
+
+
+def test_a_value_in_the_hour_that_spring_leaves_out_is_refused(read, refused):
+    spring = "time,a\n" + "".join(f"2024-03-31 {hour:02}:00,{hour}\n" for hour in range(6))
+    message = refused(spring, **{"city.yaml": "timezone: Europe/Berlin"})
+    assert "row 4, column 'time': 2024-03-31 02:00:00 is left out in spring" in message
+    assert np.isfinite(read(spring).values).all()
+    empty = spring.replace("02:00,2", "02:00,")
+    found = read(empty, **{"city.yaml": "timezone: Europe/Berlin"}).values
+    np.testing.assert_array_equal(np.isnan(found[:, 0]), [0, 0, 1, 0, 0, 0])
+
+
+def test_a_column_that_numbers_the_rows_is_no_column_of_sensors(refused):
+    rows = "".join(f"{i},2024-03-{1 + i // 24:02} {i % 24:02}:00,1\n" for i in range(50))
+    message = refused("id,time,value\n" + rows)
+    assert "row 2, column 'id': every row has a sensor of its own" in message

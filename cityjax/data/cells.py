@@ -249,11 +249,12 @@ def numbers(
     Missing is an empty cell, NA, N/A, NaN, null, none or -, in either case. In a table that is not
     separated by commas a comma may be the decimal sign, in all cells or in none.
 
-    Raises DataError for any other cell, an infinite one included, with its row and column.
+    Raises DataError for any other cell, an infinite one included, with its row and column, and for
+    a column that float32 would round by more than a tenth of what it changes from row to row.
     """
     import polars as pl
 
-    kind = pl.Float64 if double else pl.Float32
+    kind = pl.Float64
     cells = batch.cells.select([str(column) for column in columns])
     found = cells.select(pl.all().cast(kind, strict=False))
     wrong = {}
@@ -279,11 +280,21 @@ def numbers(
         message = f"{cell} is no number: write 1234.5, or leave it empty (or NA, NaN, null, -); "
         message += "text belongs into columns named time, sensor, from or to"
         raise refusal(table.path, message, batch.rows[row], table.header[columns[wrong[row]]])
-    array = found.fill_null(np.nan).to_numpy().reshape(len(batch.rows), len(columns))
+    exact = found.fill_null(np.nan).to_numpy().reshape(len(batch.rows), len(columns))
+    with np.errstate(over="ignore"):
+        array = exact if double else exact.astype(np.float32)
     if np.isinf(array).any():
         row, place = np.argwhere(np.isinf(array))[0]
         message = f"{shown(cells[int(row), int(place)])} is too large or infinite: leave it empty"
         raise refusal(table.path, message, batch.rows[row], table.header[columns[place]])
+    for place, rounded in enumerate(np.abs(exact - array).T):
+        changes = np.abs(np.diff(exact[:, place]))
+        changes = changes[changes > 0]  # not of what is missing
+        if len(changes) and np.nanmedian(rounded) > np.median(changes) / 10:
+            row = int(np.nanargmax(rounded))
+            message = f"{shown(cells[row, place])} has more digits than are kept, about seven, and"
+            message += " they change from row to row: subtract a constant from the column"
+            raise refusal(table.path, message, batch.rows[row], table.header[columns[place]])
     return array
 
 

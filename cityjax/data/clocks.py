@@ -182,6 +182,21 @@ def goes_back(local: np.ndarray, timezone: str | None = None) -> np.ndarray:
     return found
 
 
+def skipped(local: np.ndarray, timezone: str) -> np.ndarray:
+    """Return whether the clock of a time zone goes over times: bool [U] of local int64 [U]."""
+    import polars as pl
+
+    try:
+        moments = (
+            pl.Series(local * 1000)
+            .cast(pl.Datetime("ms"))
+            .dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+        )
+    except failures() as error:
+        raise unknown_zone(timezone) from error
+    return moments.is_null().to_numpy()
+
+
 def moment(seconds: int | np.integer) -> str:
     """Return a time of the local clock as errors show it."""
     return str(np.datetime64(int(seconds), "s")).replace("T", " ")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cityjax.data.cells import Batch, Table, listed, numbers, open_table, refusal, shown
-from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock
+from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock, skipped
 from cityjax.data.files import DataError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "date", "__index_level_0__")
 SENSOR_NAMES = ("sensor", "sensor_id", "station", "station_id", "node", "location", "id")
+FEW = 30  # rows up to which each may well be of a sensor of its own
 _MOST_CELLS = 10**8  # of a panel that is nearly empty: 400 MB
 
 
@@ -138,6 +139,9 @@ def read_rows(path: Path) -> Rows:
     if not sum(map(len, rows)):
         raise refusal(path, "the table has no rows")
     row = np.concatenate(rows)
+    if sensor is not None and len(places) == len(row) > FEW and sum(map(len, texts)) > FEW:
+        message = "every row has a sensor of its own: name the column otherwise if it counts rows"
+        raise refusal(path, message, row[0], table.header[sensor])
     return Rows(
         path,
         row,
@@ -176,6 +180,12 @@ def arrange(
 
     clock = read_clock(rows.texts, refuse, timezone)
     local = clock.local
+    if timezone and clock.instant is None:
+        gone = skipped(local, timezone)[rows.time] & np.isfinite(rows.values).any(axis=1)
+        if gone.any():
+            at = int(rows.time[np.argmax(gone)])
+            message = f"{moment(local[at])} is left out in spring by the clock of {timezone}: give"
+            raise refuse(at, f"{message} the times with their offset, or no timezone")
     zone = f", on the clock of {timezone}," if timezone and clock.instant is not None else ""
     time, place = np.unique(local, return_inverse=True)
     given, step = step, step or _common_step(time) or lone_step
