@@ -11,11 +11,13 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import hindsight
 from benchmarks.results import DOCS, ROOT, chosen, command, measure
+from cityjax.data.catalog import dataset, datasets
 from cityjax.report.tables import format_value
 
 RUNS = ROOT / "runs" / "tables"
@@ -59,8 +61,9 @@ def text(page: str, tables: dict[str, Table]) -> str:
         "has several: a closed form gives every seed the same. An ensemble is the mean of what the",
         "seeds forecast, scored once. Settings and epoch are chosen on validation.",
         f"`python -m benchmarks.tables {page}` makes every run and this page; it goes on where it",
-        "was stopped. Floors and published rows are of the same windows; the files in",
-        f"[{page}]({page}) have the protocol, every seed, data hashes, versions, commit and date.",
+        "was stopped. Floors and published rows are of the same windows, unless they say so. The",
+        f"files in [{page}]({page}) have the protocol, every seed, data hashes, versions, commit,",
+        "and date.",
         "Test errors were on view while settings were chosen; where they were followed, the table",
         "says so. How far a method carries is best seen on a set that nobody tuned, such as yours.",
         "",
@@ -83,7 +86,7 @@ def section(page: str, name: str, table: Table) -> list[str]:
     rows: list[list[str]] = [head, ["---"] * len(head)]
     others: dict[str, dict[str, float]] = {}
     known = hindsight.read().get(name, {}).get("rows", {})
-    commands, protocol, missed = [], {}, []
+    commands, missed, made = [], [], []
     for line in table.lines:
         found = {run: read(page, f"{name}_{run}") for run in line.runs}
         commands += [f"- {line.label}: `{command(arguments)}`" for arguments in line.runs.values()]
@@ -99,10 +102,16 @@ def section(page: str, name: str, table: Table) -> list[str]:
         if any(ensembles):
             entries = [{k: {"mean": v, "ci95": None} for k, v in e.items()} for e in ensembles]
             rows.append(_row(f"**{line.label}**, ensemble of the seeds", entries, table, line))
+        made += [(line.label, result) for result in results]
         for result in results:
-            protocol = protocol or result["protocol"]
             for row, values in result["baselines"].items():
                 others.setdefault(row, {}).update(values)
+    if name in datasets() and not any(row.startswith("published: ") for row in others):
+        published = dataset(name).protocols.get("published")
+        for row, values in (published.published if published else {}).items():
+            others[f"published, by its own protocol: {row}"] = {
+                f"test/{metric}": value for metric, value in values.items()
+            }
     others |= {f"in hindsight, from {row}": values for row, values in known.items()}
     for row, values in others.items():
         cells = [values.get(f"test/{metric}") for metric in table.metrics]
@@ -111,7 +120,26 @@ def section(page: str, name: str, table: Table) -> list[str]:
             rows.append([row, *("" if c is None else format_value(m, c) for m, c in shown), ""])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *([table.note, ""] if table.note else []), *(missed and [*missed, ""]), *commands]
-    return [*lines, "", *(f"- {key}: {value}" for key, value in protocol.items())]
+    return [*lines, "", *_protocol(made)]
+
+
+def _protocol(made: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Say how lines' results were made and scored; of which lines, where they differ in it."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for label, result in made:
+        intervals = any(key.startswith("test/coverage_90") for key in result["metrics"])
+        for key, value in result["protocol"].items():
+            if key != "intervals" or intervals:
+                found.setdefault(key, {}).setdefault(value, {})[label] = None
+    every = {label for label, _ in made}
+    return [
+        f"- {key}: "
+        + "; ".join(
+            value if set(labels) == every else f"{value} ({' / '.join(labels)})"
+            for value, labels in values.items()
+        )
+        for key, values in found.items()
+    ]
 
 
 def _row(label: str, metrics: list[dict[str, Any]], table: Table, line: Line) -> list[str]:
