@@ -254,9 +254,8 @@ def numbers(
     """
     import polars as pl
 
-    kind = pl.Float64
     cells = batch.cells.select([str(column) for column in columns])
-    found = cells.select(pl.all().cast(kind, strict=False))
+    found = cells.select(pl.all().cast(pl.Float64, strict=False))
     wrong = {}
     for place, name in enumerate(cells.columns):
         if found[name].null_count() > cells[name].null_count():
@@ -267,7 +266,7 @@ def numbers(
                 _note_sign(table, batch, columns[place], ",", commas)
                 plain = cells[name].str.replace(",", ".", literal=True)
                 plain = plain.zip_with(commas, pl.Series([None], dtype=pl.String))
-                found = found.with_columns(found[name].fill_null(plain.cast(kind)))
+                found = found.with_columns(found[name].fill_null(plain.cast(pl.Float64)))
                 odd &= ~commas
             if odd.any():
                 wrong.setdefault(int(odd.arg_max() or 0), place)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "date", "__index_level_0__")
 SENSOR_NAMES = ("sensor", "sensor_id", "station", "station_id", "node", "location", "id")
-FEW = 30  # rows up to which each may well be of a sensor of its own
+_FEW = 30  # rows up to which each may well be of a sensor of its own
 _MOST_CELLS = 10**8  # of a panel that is nearly empty: 400 MB
 
 
@@ -139,7 +139,7 @@ def read_rows(path: Path) -> Rows:
     if not sum(map(len, rows)):
         raise refusal(path, "the table has no rows")
     row = np.concatenate(rows)
-    if sensor is not None and len(places) == len(row) > FEW and sum(map(len, texts)) > FEW:
+    if sensor is not None and len(places) == len(row) > _FEW and sum(map(len, texts)) > _FEW:
         message = "every row has a sensor of its own: name the column otherwise if it counts rows"
         raise refusal(path, message, row[0], table.header[sensor])
     return Rows(

@@ -4,7 +4,6 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +38,10 @@ def max_pool(
         ValueError: the window does not fit x, or an argument is not one number an axis.
     """
     # The last axis goes first: a tie then belongs to the first row, and in it to the first column.
-    lowest = -math.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.zeros((), x.dtype)
     if jnp.issubdtype(x.dtype, jnp.integer):
         lowest = jnp.iinfo(x.dtype).min
+    else:
+        lowest = -math.inf if jnp.issubdtype(x.dtype, jnp.floating) else 0  # of truth values
     return _pool(x, window, strides, padding, _max_along, lowest)
 
 
@@ -64,7 +64,7 @@ def _pool(
     strides: Window | None,
     padding: str | Sequence[tuple[int, int]],
     reduce: Callable[[jax.Array, int], jax.Array],
-    edge: Any,
+    edge: float,
 ) -> jax.Array:
     """Reduce the windows axis by axis: [.., count, length, ..] over the length."""
     strides = window if strides is None else strides

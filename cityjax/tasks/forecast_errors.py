@@ -7,7 +7,13 @@ import numpy as np
 
 from cityjax.data.forecast import clock
 from cityjax.data.series import Series
-from cityjax.tasks.intervals import conformity, half_width, in_half_widths, online_factor
+from cityjax.tasks.intervals import (
+    conformity,
+    half_width,
+    in_half_widths,
+    leave_out_unjudged,
+    online_factor,
+)
 from cityjax.tasks.problem import Problem
 from cityjax.tasks.scores import chunks, error_scale, truth
 
@@ -151,8 +157,7 @@ def covered(
     """
     before, half = calibration
     scores = _scores(problem, outputs, "test")
-    # Where validation gave no score, there is no interval that a target could lie in.
-    scores[:, np.isnan(next(iter(half.values())))] = np.nan
+    leave_out_unjudged(scores, next(iter(half.values())))  # NaN alike at every level
     seen = np.isfinite(scores)
     sides = seen if outputs.ndim == 3 else seen * (outputs[..., -1] - outputs[..., 0]) / 2
     found = Coverage({}, {}, np.full((2, len(half)), np.nan))

@@ -44,8 +44,7 @@ def interval_scores(
     """
     scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
     half = half_width(scores["validation"], nominal)
-    # Where validation gave no score, there is no interval that a target could lie in.
-    scores["test"][:, np.isnan(half)] = np.nan
+    leave_out_unjudged(scores["test"], half)
     ratios = {part: in_half_widths(values, half) for part, values in scores.items()}
     factor = online_factor(ratios, origins, nominal)
     count = np.isfinite(scores["test"]).sum()
@@ -77,6 +76,11 @@ def conformity(outputs: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np
     above = targets > middle
     side = np.where(above, outputs[..., -1] - middle, middle - outputs[..., 0])
     return np.where(mask, np.abs(targets - middle) / np.maximum(side, 1e-6 * _size(side)), np.nan)
+
+
+def leave_out_unjudged(scores: np.ndarray, half: np.ndarray) -> None:
+    """Set scores [W, H, N] of test to NaN where `half` [H, N] is: no target can lie inside."""
+    scores[:, np.isnan(half)] = np.nan
 
 
 def bounds(outputs: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
