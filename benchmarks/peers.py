@@ -1,6 +1,6 @@
-"""Training steps of cityjax beside plain Flax and PyTorch, on this machine's CPU.
+"""Training steps of cityjax beside plain Flax and PyTorch, on this machine's CPU or GPU.
 
-Run: python -m benchmarks.peers [NAME ...]     (needs `pip install '.[bench]'`)
+Run: python -m benchmarks.peers [--gpu] [NAME ...]     (needs `pip install '.[bench]'`)
 
 Each side is a process of its own, and they take turns, so that what else runs here slows all alike.
 All start from the same weights and must find the same loss; then each takes a few updates a turn. A
@@ -8,7 +8,9 @@ row is the median over the turns, and the least. PyTorch runs eagerly, with imag
 order, and compiled where there is a C++ compiler; the best of them counts. It keeps freed memory,
 as cityjax's command line does; plain Flax is what `jax.jit` makes of it. cityjax trains as its runs
 do, with as many updates per dispatch as it chooses itself, and no side is asked for a loss before
-the end of its turn. Writes docs/results/performance.md and the JSON file behind it.
+the end of its turn. On a GPU all sides round the operands of products to TF32, JAX's default there,
+and PyTorch lets cuDNN choose its algorithms. Writes docs/results/performance.md and the JSON file
+behind it.
 """
 
 import json
@@ -26,7 +28,8 @@ import numpy as np
 from benchmarks.networks.shared import CLASSIFIERS, FORECASTERS, GANS
 from benchmarks.results import ROOT, chosen
 
-TURNS, TURN_SECONDS = 15, 0.4
+TURNS = {"cpu": 15, "gpu": 9}  # a GPU is seldom shared
+TURN_SECONDS = {"cpu": 0.4, "gpu": 0.2}
 
 
 class Network(NamedTuple):
@@ -52,15 +55,17 @@ NETWORKS = {
 assert set(NETWORKS) == {*CLASSIFIERS, *GANS, *FORECASTERS}
 
 
-def sides(name: str) -> list[str]:
+def sides(name: str, device: str) -> list[str]:
     """Name the sides that a network is timed on, cityjax first."""
     network = NETWORKS[name]
     found = ["cityjax", *(["flax"] if network.plain else []), "eager"]
     found += ["channels_last"] if network.images else []
-    return found + (["compile"] if shutil.which("g++") else [])
+    if shutil.which("g++"):
+        found += ["compile", *(["cuda_graphs"] if device == "gpu" else [])]
+    return found
 
 
-def work(side: str, name: str) -> None:
+def work(side: str, name: str, device: str) -> None:
     """A side: for each line that is read, take a turn, write [seconds an update, first losses]."""
     if side in ("cityjax", "flax"):
         from benchmarks.networks.in_jax import jax_side
@@ -73,7 +78,7 @@ def work(side: str, name: str) -> None:
         keep_freed_memory()  # which is faster for PyTorch, too
         from benchmarks.networks.in_torch import torch_side
 
-        train, chunk = torch_side(name, json.loads(sys.stdin.readline()), side), 1
+        train, chunk = torch_side(name, json.loads(sys.stdin.readline()), side, device), 1
     # The second is of a GAN's own noise, else it shows that updates are the same too.
     losses, updates = [train(1), train(1)][: 1 if name in GANS else 2], chunk
     for _ in sys.stdin:
@@ -81,17 +86,17 @@ def work(side: str, name: str) -> None:
         train(updates)
         seconds = (time.perf_counter() - start) / updates
         print(json.dumps([seconds, losses]), flush=True)
-        updates = chunk * max(1, round(TURN_SECONDS / seconds / chunk))
+        updates = chunk * max(1, round(TURN_SECONDS[device] / seconds / chunk))
 
 
-def compare(name: str) -> dict[str, dict[str, float]]:
+def compare(name: str, device: str) -> dict[str, dict[str, float]]:
     """Return the median and the least seconds per step of each side.
 
     Raises ValueError where they do not find the same loss, OSError where one ends early.
     """
-    names = sides(name)
+    names = sides(name, device)
     with ExitStack() as stack:
-        running = {side: stack.enter_context(started(side, name)) for side in names}
+        running = {side: stack.enter_context(started(side, name, device)) for side in names}
         sent = answer(running["cityjax"])
         if "flax" in running:
             answer(running["flax"])
@@ -99,7 +104,7 @@ def compare(name: str) -> dict[str, dict[str, float]]:
             if side not in ("cityjax", "flax"):
                 ask(running[side], json.dumps(sent))
         seconds: dict[str, list[float]] = {side: [] for side in names}
-        for turn in range(TURNS + 2):
+        for turn in range(TURNS[device] + 2):
             losses = {}
             first = turn % len(names)
             for side in names[first:] + names[:first]:
@@ -112,10 +117,11 @@ def compare(name: str) -> dict[str, dict[str, float]]:
     return {s: {"median": statistics.median(t), "min": min(t)} for s, t in seconds.items()}
 
 
-def started(side: str, name: str) -> subprocess.Popen:
+def started(side: str, name: str, device: str) -> subprocess.Popen:
     """Start a side in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.peers", "--side", side, name]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "benchmarks.peers", "--side", side, name, device]
+    environment = {**os.environ, "JAX_PLATFORMS": {"cpu": "cpu", "gpu": "cuda,cpu"}[device]}
+    environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the sides share a GPU's memory
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
@@ -134,8 +140,8 @@ def answer(side: subprocess.Popen) -> Any:
     return json.loads(line)
 
 
-def row(name: str, times: dict[str, dict[str, float]]) -> list[str]:
-    """Return one line of the table: milliseconds, ratios and targets."""
+def row(name: str, times: dict[str, dict[str, float]], device: str) -> list[str]:
+    """Return one line of the table: milliseconds, ratios and, on a CPU, targets."""
     network, torch = NETWORKS[name], [s for s in times if s not in ("cityjax", "flax")]
     best = min(torch, key=lambda side: times[side]["median"])
 
@@ -144,7 +150,7 @@ def row(name: str, times: dict[str, dict[str, float]]) -> list[str]:
 
     def ratio(side: str, target: float | None) -> str:
         found = times[side]["median"] / times["cityjax"]["median"]
-        if target is None:
+        if target is None or device == "gpu":
             return f"{found:.2f}"
         return f"**{found:.2f}** (≥ {target:g} {'met' if found >= target else 'missed'})"
 
@@ -154,7 +160,7 @@ def row(name: str, times: dict[str, dict[str, float]]) -> list[str]:
 
 
 def section(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return what docs/results/performance.md says of the networks that were timed."""
+    """Return what docs/results/performance.md says of the networks that were timed on a CPU."""
     lines = [
         "## A training step beside PyTorch and plain Flax",
         "",
@@ -167,37 +173,54 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         "dispatches 50 updates at once, or one where there are convolutions, and compiles these",
         "without YNNPACK; plain Flax is as `jax.jit` makes it. No side is asked for a loss before",
         "the end of a turn. Above 1, cityjax is faster.",
+    ]
+    return lines + table(found, "cpu")
+
+
+def gpu_section(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return what docs/results/performance.md says of the networks that were timed on a GPU."""
+    lines = [
+        "## The same on a GPU",
+        "",
+        "The same on a GPU: `python -m benchmarks.peers --gpu`. cityjax dispatches 50 updates at",
+        "once, plain Flax and PyTorch one. All sides round the operands of products to TF32, as",
+        "JAX does by default; PyTorch lets cuDNN choose its algorithms, and is the best of eager,",
+        "channels-last, compiled, and compiled with CUDA graphs.",
+    ]
+    return lines + table(found, "gpu")
+
+
+def table(found: dict[str, dict[str, Any]], device: str) -> list[str]:
+    """Return the table of what was timed on a device, and where each line was."""
+    lines = [
         "",
         "| network | cityjax | plain Flax | Flax / cityjax | PyTorch | PyTorch / cityjax |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name in NETWORKS:
-        if name in found:
-            lines.append("| " + " | ".join(row(name, found[name]["times"])) + " |")
-    lines += ["", "Measured:", ""]
-    for name in NETWORKS:
-        if name in found:
-            lines.append(f"- {name}: {found[name]['measured']}")
-    return lines
+    names = [name for name in NETWORKS if name in found]
+    for name in names:
+        lines.append("| " + " | ".join(row(name, found[name]["times"], device)) + " |")
+    return [*lines, "", "Measured:", "", *(f"- {n}: {found[n]['measured']}" for n in names)]
 
 
 def main(names: list[str]) -> None:
     """Time the named networks, all of them by default, and write the page after each."""
     from benchmarks import performance
 
-    names = chosen("networks", names, NETWORKS)
+    device, kept = ("gpu", "peers_gpu") if "--gpu" in names else ("cpu", "peers")
+    names = chosen("networks", [name for name in names if name != "--gpu"], NETWORKS)
     performance.need_torch()
     os.chdir(ROOT)
-    found = performance.read("peers")
+    found = performance.read(kept)
     for name in names:
-        times = compare(name)
-        found[name] = {"times": times, "measured": performance.measured()}
-        print(" | ".join(row(name, times)), flush=True)
-        performance.keep("peers", found)
+        times = compare(name, device)
+        found[name] = {"times": times, "measured": performance.measured(device)}
+        print(" | ".join(row(name, times, device)), flush=True)
+        performance.keep(kept, found)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--side"]:
-        work(*sys.argv[2:4])
+        work(*sys.argv[2:5])
     else:
         main(sys.argv[1:])

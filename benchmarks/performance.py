@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from benchmarks.results import DOCS, commit, cpu
 FOLDER, PAGE = DOCS / "performance", DOCS / "performance.md"
 SECTIONS = {
     "peers": peers.section,
+    "peers_gpu": peers.gpu_section,
     "profile": profile.section,
     "end_to_end": end_to_end.section,
 }
@@ -33,13 +35,16 @@ def keep(name: str, found: dict[str, Any]) -> None:
     PAGE.write_text(page(), encoding="utf-8")
 
 
-def measured() -> str:
-    """Say what is measured here and now: commit, day, processor, versions of what is installed."""
-    versions = []
+def measured(device: str = "cpu") -> str:
+    """Say what is measured here and now: commit, day, processors, versions of what is installed."""
+    processors, versions = [cpu()], []
+    if device == "gpu":
+        ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        processors += subprocess.check_output(ask, text=True).strip().splitlines()[:1]
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
-    return f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}, {', '.join(versions)}"
+    return f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {', '.join(processors + versions)}"
 
 
 def need_torch() -> None:

@@ -29,11 +29,19 @@ Train = Callable[[int], list[float]]  # so many updates -> the last one's losses
 Held = dict[str, nn.Parameter]
 
 
-def torch_side(name: str, sent: dict[str, Any], variant: str) -> Train:
+MODES = {"compile": "default", "cuda_graphs": "reduce-overhead"}  # of torch.compile
+
+
+def torch_side(name: str, sent: dict[str, Any], variant: str, device: str) -> Train:
     """Return what trains.
 
-    sent: of `jax_side`. variant: "eager", "channels_last" (images and kernels) or "compile".
+    sent: of `jax_side`. variant: "eager", "channels_last" (images and kernels), "compile" or, on
+    a GPU, "cuda_graphs". device: "cpu" or "gpu".
     """
+    if device == "gpu":
+        torch.set_default_device("cuda")
+        torch.set_float32_matmul_precision("high")  # TF32, as JAX's default is there
+        torch.backends.cudnn.benchmark = True
     last = variant == "channels_last"
     held = {path: _parameter(path, array, last) for path, array in _arrays(name, sent)}
     if name in GANS:
@@ -43,7 +51,7 @@ def torch_side(name: str, sent: dict[str, Any], variant: str) -> Train:
     else:
         loss = _classifier(name, held, last)
     optimizer = torch.optim.Adam(held.values(), LEARNING_RATE, fused=True)
-    loss = torch.compile(loss) if variant == "compile" else loss
+    loss = torch.compile(loss, mode=MODES[variant]) if variant in MODES else loss
 
     def step() -> list[Any]:
         optimizer.zero_grad()
@@ -182,9 +190,10 @@ def _gan(name: str, held: Held, latent: Any, variant: str) -> Train:
     def generator_loss(fakes: Any) -> Any:
         return functional.softplus(-logits(fakes)).mean()
 
-    if variant == "compile":
-        generate, discriminator_loss, generator_loss = map(
-            torch.compile, (generate, discriminator_loss, generator_loss)
+    if variant in MODES:
+        generate, discriminator_loss, generator_loss = (
+            torch.compile(function, mode=MODES[variant])
+            for function in (generate, discriminator_loss, generator_loss)
         )
     optimizers = {
         half: torch.optim.Adam(own.values(), LEARNING_RATE, (0.5, 0.999), fused=True)
