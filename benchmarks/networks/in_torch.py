@@ -41,7 +41,7 @@ def torch_side(name: str, sent: dict[str, Any], variant: str, device: str) -> Tr
     if device == "gpu":
         torch.set_default_device("cuda")
         torch.set_float32_matmul_precision("high")  # TF32, as JAX's default is there
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = variant not in MODES  # whose layouts it breaks
     last = variant == "channels_last"
     held = {path: _parameter(path, array, last) for path, array in _arrays(name, sent)}
     if name in GANS:
