@@ -200,7 +200,7 @@ def gpu_section(found: dict[str, dict[str, Any]]) -> list[str]:
         "The same on a GPU: `python -m benchmarks.peers --gpu`. cityjax dispatches 50 updates at",
         "once, plain Flax and PyTorch one. All sides round the operands of products to TF32, as",
         "JAX does by default; PyTorch lets cuDNN choose its algorithms, and is the best of eager,",
-        "channels-last, compiled, and compiled with CUDA graphs.",
+        "channels-last, compiled, and compiled with CUDA graphs, where these can be had.",
     ]
     return lines + table(found, "gpu")
 

@@ -9,6 +9,10 @@ from rich.console import Console
 from benchmarks import hlo, profile
 from benchmarks.profile import Span, Spent
 
+pytestmark = pytest.mark.skipif(
+    jax.default_backend() != "cpu", reason="what XLA compiles for a CPU is read here"
+)
+
 
 def counted(function, *shapes):
     """Return the products of a compiled function of arrays of ones, loops counted once."""

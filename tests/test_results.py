@@ -71,9 +71,10 @@ def test_the_forecasting_page_shows_every_run_and_no_other():
 
 
 def test_the_performance_page_shows_what_was_timed():
-    found = performance.read("peers")
-    assert set(found) <= set(peers.NETWORKS)
-    assert all({"cityjax", "eager"} <= set(each["times"]) for each in found.values())
+    for name in ("peers", "peers_gpu"):
+        found = performance.read(name)
+        assert set(found) <= set(peers.NETWORKS)
+        assert all({"cityjax", "eager"} <= set(each["times"]) for each in found.values())
     assert {path.stem for path in performance.FOLDER.glob("*.json")} <= set(performance.SECTIONS)
     assert performance.PAGE.read_text(encoding="utf-8") == performance.page()
 
