@@ -280,7 +280,13 @@ def _saved(given: Mapping[str, str], evaluate_only: bool) -> SavedConfig | None:
 def _field_type(config_class: type[RunConfig], name: str, key: str) -> Any:
     """The type of a key; refuses what the experiment does not know or use."""
     if key in config_class.unused:
-        where = f" with model={default_of(config_class, 'model')}" if config_class.models else ""
+        where = ""
+        if config_class.models:
+            model = default_of(config_class, "model")
+            where = f" with model={model}"
+            users = [m for m, choice in config_class.models.items() if key not in choice.unused]
+            if key in config_class.models[model].unused and users:
+                where += f": it has with model={', '.join(users)}"
         raise ConfigError(f"{key} has no use in experiment {name}{where}")
     known = keys(config_class)
     if key not in known and key.startswith(MODEL_KEY) and config_class.models:

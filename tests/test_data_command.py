@@ -300,6 +300,7 @@ def test_the_list_names_every_set_and_where_it_is(capsys, tmp_path):
 def test_an_unknown_name_gets_the_nearest_one(capsys):
     line = refused(capsys, "describe", "pems_by")
     assert "unknown data set 'pems_by': did you mean pems_bay?" in line
+    assert "there is no such file or folder" in line
     assert "invalid choice: 'get'" in refused(capsys, "get", "i94")
 
 

@@ -298,6 +298,7 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
         (["model=ridge", "model.bases=[lst]"], ["lst", "last, level, mean_season, profile"]),
         (["model=ridge", "model.bases=[profile]", "inputs=[]"], ["profile", "inputs needs"]),
         (["model=ridge", "model.bases=[mean_season]", "history=12"], ["history=12 is below"]),
+        (["model=ridge", "steps=9"], ["no use", "model=ridge: it has with model=", "stid"]),
         (
             ["data=YEARS", "batch_size=999", "inputs=[]", "horizon=6"],
             ["batch_size=999", "take 128"],
@@ -329,6 +330,16 @@ def test_a_sensor_that_begins_after_train_is_refused_by_name(tmp_path):
     write_series(series._replace(values=values, known={}), tmp_path / "late")
     with pytest.raises(UserError, match=f"no value of '{series.sensors[1]}' before .* train ends"):
         run(["experiment=synthetic_city", f"data={tmp_path / 'late'}", *QUICK])
+
+
+def test_a_sensor_without_a_value_in_test_is_named(tmp_path, no_figures):
+    series = city("energy", sensors=3, steps=504, seed=1).series
+    values = series.values.copy()
+    values[400:, 1] = np.nan
+    write_series(series._replace(values=values, known={}), tmp_path / "ended")
+    given = ["experiment=synthetic_city", f"data={tmp_path / 'ended'}", "model=ridge"]
+    mask = run([*given, f"workdir={tmp_path / 'run'}"]).result["protocol"]["mask"]
+    assert mask.endswith(f"nor does '{series.sensors[1]}', without a value in test")
 
 
 def test_a_folder_beside_one_is_a_city_without_a_slash(town, tmp_path, monkeypatch, no_figures):

@@ -332,7 +332,7 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["2024-03-01", "02.03.2024"], 3, "is written otherwise than '2024-03-01'"),
         (["2024-03-01 00:00", "2024-03-01 01:00Z"], 3, "is written otherwise"),
         (["20240301", "20240332"], 2, "'20240301' is no time: write 2024-12-31 23:00"),
-        (["2024-03-01 00:00:00.5", "2024-03-01 00:00:01.5"], 2, "is no time"),
+        (["2024-03-01 00:00:00.5", "2024-03-01 00:00:01.5"], 2, "lies between two seconds"),
         (["1/2/24", "2/2/24"], 2, "is no time"),
     ],
 )
@@ -450,7 +450,12 @@ def test_the_step_is_the_most_common_difference_and_gaps_are_missing_rows(read):
 
 def test_rows_off_the_grid_are_refused(refused):
     message = refused(hours(*range(5)) + "2024-03-01 05:10,1\n")
-    assert "row 7, column 'time': 2024-03-01 05:10:00 is off the grid of 3600 s" in message
+    where = "row 7, column 'time': 2024-03-01 05:10:00 is off the grid of 3600 s that"
+    assert f"{where} most rows keep" in message
+    asked = {"city.yaml": "step: 3600"}
+    assert f"{where} city.yaml asks for" in refused(
+        hours(*range(5)) + "2024-03-01 05:10,1\n", **asked
+    )
     six = "time,a\n" + "".join(
         f"2024-{day} {hour:02}:00Z,1\n" for day in ("03-30", "03-31") for hour in (0, 6, 12, 18)
     )
@@ -503,6 +508,7 @@ def test_the_only_table_of_a_folder_holds_the_values(read):
     ("files", "part"),
     [
         ({}, "no table of values: put values.csv"),
+        ({"values.tsv": BASE}, "no table of values among 'values.tsv': put values.csv"),
         ({"a.csv": BASE, "b.csv": BASE}, "'a.csv' is none of the tables of a city"),
         ({"values.csv": BASE, "sensor.csv": ""}, "rename it, perhaps sensors"),
         ({"values.csv": BASE, "values.parquet": ""}, "values.csv and values.parquet are two"),
@@ -769,6 +775,8 @@ def test_holidays_are_whole_days(read, refused):
     days = np.repeat([0, 1, 0], 24)
     fourth = {"holidays.csv": "date,name\n2024-07-04,Fourth\n"}
     np.testing.assert_array_equal(read(text, **fourth).known["holiday"], days)
+    early = {"holidays.csv": "date,name\n1924-07-04,Fourth\n"}
+    assert "holidays.csv: no day lies in the years of the values" in refused(text, **early)
     bad = {"holidays.csv": "date,name\n2024-07-04,x\n2024-07-32,y\n"}
     assert "holidays.csv, row 3, column 'date': '2024-07-32' does not exist" in refused(text, **bad)
     known = {"known.csv": "date,holiday\n2024-07-03,0\n2024-07-04,1\n2024-07-05,0\n"}
@@ -846,9 +854,21 @@ def test_writing_destroys_nothing_and_refuses_what_no_table_can_hold(tmp_path):
 # The page of documentation.
 
 
+PAGE = (Path(__file__).parent.parent / "docs" / "own_data.md").read_text()
+
+
+def test_the_example_of_the_page_fills_gaps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gaps = hours("1,2", ",4", "3,6", "4,", "5,10", header="time,a,b")
+    put(tmp_path / "city", {"values.csv": gaps})
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(block, {})
+    filled = read_series("filled").values
+    assert not np.isnan(filled).any() and filled[[0, 2, 4], 1].tolist() == [2, 6, 10]
+
+
 def test_the_examples_of_the_page_read(read):
-    page = (Path(__file__).parent.parent / "docs" / "own_data.md").read_text()
-    blocks = re.findall(r"```\w+ (\S+)\n(.*?)```", page, re.DOTALL)
+    blocks = re.findall(r"```\w+ (\S+)\n(.*?)```", PAGE, re.DOTALL)
     wide, long, *others = blocks
     expected = [[12, 7.5], [9, NAN], [11, 8]]
     for name, text in (wide, long):

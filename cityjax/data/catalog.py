@@ -38,7 +38,8 @@ def dataset(name: str) -> Dataset:
     if name not in datasets():
         hint = did_you_mean(name, datasets())
         raise DataError(
-            f"unknown data set {name!r}{hint and ': ' + hint} (python -m cityjax.data lists them)"
+            f"unknown data set {name!r}{hint and ': ' + hint} (python -m cityjax.data lists them), "
+            "and there is no such file or folder"
         )
     return importlib.import_module(f"cityjax.data.sets.{name}").DATASET
 

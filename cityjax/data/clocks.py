@@ -1,8 +1,9 @@
 """Times as text, read onto the clock of the place."""
 
+import re
 import zoneinfo
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -65,6 +66,8 @@ def read_clock(
     style = np.select([epoch >= 0, year >= 0, last >= 0], [4, 2, 1], 0) + 8 * offset
     if not style.all():
         at = int(np.argmin(style))
+        if re.search(r":[0-9]{2}[.,][0-9]*[1-9]", texts[at]):
+            raise refuse(at, f"{shown(texts[at])} lies between two seconds: round it to one")
         raise refuse(at, f"{shown(texts[at])} is no time: {_REMEDY}")
     if (style != style[0]).any():
         at = int(np.argmax(style != style[0]))
@@ -164,16 +167,10 @@ def goes_back(local: np.ndarray, timezone: str | None = None) -> np.ndarray:
 
     The clock is that of `timezone`, or without it that of any place there is.
     """
-    import polars as pl
-
-    moments = pl.Series(local * 1000).cast(pl.Datetime("ms"))
     found = np.zeros(len(local), bool)
     for zone in [timezone] if timezone else sorted(zoneinfo.available_timezones()):
         try:
-            first, second = (
-                moments.dt.replace_time_zone(zone, ambiguous=which, non_existent="null")
-                for which in ("earliest", "latest")
-            )
+            first, second = (_moments(local, zone, which) for which in ("earliest", "latest"))
         except failures() as error:
             if timezone:
                 raise unknown_zone(timezone) from error
@@ -184,17 +181,18 @@ def goes_back(local: np.ndarray, timezone: str | None = None) -> np.ndarray:
 
 def skipped(local: np.ndarray, timezone: str) -> np.ndarray:
     """Return whether the clock of a time zone goes over times: bool [U] of local int64 [U]."""
-    import polars as pl
-
     try:
-        moments = (
-            pl.Series(local * 1000)
-            .cast(pl.Datetime("ms"))
-            .dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
-        )
+        return _moments(local, timezone, "earliest").is_null().to_numpy()
     except failures() as error:
         raise unknown_zone(timezone) from error
-    return moments.is_null().to_numpy()
+
+
+def _moments(local: np.ndarray, timezone: str, which: Literal["earliest", "latest"]) -> "pl.Series":
+    """Return the moments of a clock's times, the first or last of two, null where it goes over."""
+    import polars as pl
+
+    clock = pl.Series(local * 1000).cast(pl.Datetime("ms"))
+    return clock.dt.replace_time_zone(timezone, ambiguous=which, non_existent="null")
 
 
 def moment(seconds: int | np.integer) -> str:

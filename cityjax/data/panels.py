@@ -200,7 +200,8 @@ def arrange(
             message = f"the times{zone} keep no step: the one {name}, {step} s, fits"
             few = np.count_nonzero(~off[rows.time])
             raise refuse(at, f"{message} {few} of {len(row)} rows: bring them to a regular step")
-        message = f"{moment(local[at])}{zone} is off the grid of {step} s that most rows keep"
+        keeps = "city.yaml asks for" if given else "most rows keep"
+        message = f"{moment(local[at])}{zone} is off the grid of {step} s that {keeps}"
         raise refuse(at, f"{message}: correct or remove the row")
     steps = (time[-1] - time[0]) // step + 1
     if steps > 100 * len(time):

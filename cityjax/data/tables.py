@@ -75,7 +75,13 @@ def read_series(path: str | Path) -> Series:
     series = regular(checked(series))
     past = _covariates([found[name] for name in PAST if name in found], series, city, ahead=False)
     known = _covariates([found[name] for name in KNOWN if name in found], series, city, ahead=True)
-    days = [holiday_table(found["holidays"])] if "holidays" in found else []
+    days = []
+    if "holidays" in found:
+        days.append(holiday_table(found["holidays"]))
+        years = series.time[[0, -1]].astype("datetime64[Y]")
+        if not np.isin(days[0].astype("datetime64[Y]"), np.arange(years[0], years[1] + 1)).any():
+            message = "no day lies in the years of the values"
+            raise refusal(found["holidays"], f"{message}: add those that do, or remove the table")
     days += [public_holidays(found["city"], city, series.time)] if city.country else []
     if days and "holiday" in known:
         both = found["city" if city.country else "holidays"]
@@ -122,7 +128,8 @@ def find_tables(path: str | Path) -> dict[str, Path]:
         message = f"{shown(others[0].name)} is none of the tables of a city: rename it{hint}, or"
         raise refusal(path, f"{message} move it away (there are {', '.join(TABLES)})")
     if "values" not in found:
-        raise refusal(path, "no table of values: put values.csv or values.parquet here")
+        among = f" among {listed([entry.name for entry in entries])}" if entries else ""
+        raise refusal(path, f"no table of values{among}: put values.csv or values.parquet here")
     graphs = [found[name].name for name in GRAPHS if name in found]
     if len(graphs) > 1:
         raise refusal(path, f"{' and '.join(graphs)} each describe the graph: keep one")

@@ -230,13 +230,17 @@ def describe(problem: Problem) -> dict[str, str]:
         if protocol.whole
         else "targets outside their part are masked"
     )
+    start, stop = problem.rows["test"]
+    silent = np.flatnonzero(~series.observed[start:stop].any(axis=0))
+    unscored = listed([series.sensors[place] for place in silent])
     words = {
         "series": f"{sensors}, {len(series.values):,} steps of "
         f"{series.step:,} s, {missing:.1f} % missing",
         "split": f"{split} in time order; {within}",
         "windows": f"history {problem.history}, horizon {problem.horizon}, one at every step"
         + (", history inside the part" if protocol.inside else ""),
-        "mask": "missing values count in no loss and no metric",
+        "mask": "missing values count in no loss and no metric"
+        + (f"; nor does {unscored}, without a value in test" if len(silent) else ""),
         "metrics": "of z-scores by train" if protocol.standardised else f"in {unit}",
         "intervals": intervals.PROTOCOL,
     }
