@@ -23,7 +23,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
     """Write figures, result.json and report.html of a run whose seeds are finished.
 
-    seconds: wall time of this process since the run began.
+    seconds: wall time of the run, that of earlier processes up to what `folder.spent` knows.
     """
     lines = folder.read_lines(run.path / folder.METRICS)
     seeds = range(run.config.seed, run.config.seed + run.config.seeds)

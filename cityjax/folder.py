@@ -172,6 +172,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return record.read_lines(path, keys) if path.exists() else []
 
 
+def spent(folder: Path) -> float:
+    """Return the seconds that the lines of timing.jsonl tell of, those of all seeds together."""
+    keys = ("seconds", "compile_seconds", "other_seconds")
+    return sum(line.get(key, 0.0) for line in read_lines(folder / TIMING) for key in keys)
+
+
 def cut(folder: Path, seed: int, step: int) -> list[dict[str, Any]]:
     """Drop this seed's metric and timing lines after `step`; return its metric lines left.
 

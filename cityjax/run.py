@@ -162,6 +162,7 @@ def _train(
     if path is not None and (result := folder.read_result(path)) is not None:
         progress.note(f"{path} holds this run, finished: its result follows")
         return Result(path, result)
+    earlier = 0.0 if path is None else folder.spent(path)
     ready = _ready(request, config, path, resolved)
     choices = {
         "parallel": ready.trainer.parallel,
@@ -181,7 +182,7 @@ def _train(
                 train.train_seed(ready, seed, progress, signals)
             progress.close()
         summary = (module.__doc__ or "").strip().partition("\n")[0]
-        return Result(path, conclude(ready, summary, time.perf_counter() - began))
+        return Result(path, conclude(ready, summary, earlier + time.perf_counter() - began))
     except Interrupted as stop:
         stop.workdir = path
         raise

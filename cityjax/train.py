@@ -81,6 +81,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     board = _tensorboard(path, seed, first)
     progress.start(seed, first, run.steps)
     clock = {"time": time.perf_counter(), "step": first, "compile": trainer.compile_seconds}
+    clock["other"] = 0.0  # seconds of evaluations, checkpoints and pictures since the last line
 
     @contextlib.contextmanager
     def paused(state: State) -> Iterator[None]:
@@ -91,7 +92,9 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
         jax.block_until_ready(state)
         began = time.perf_counter()
         yield
-        clock["time"] += time.perf_counter() - began
+        took = time.perf_counter() - began
+        clock["time"] += took
+        clock["other"] += took
 
     def record(step: int, split: str, values: Mapping[str, float]) -> None:
         folder.append(metrics_file, {"seed": seed, "step": step, "split": split, **values})
@@ -113,9 +116,10 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
             "updates": step - clock["step"],
             "seconds": now - clock["time"] - compiled,
             "compile_seconds": compiled,
+            "other_seconds": clock["other"],
         }
         folder.append(timing_file, line)
-        clock.update(time=now, step=step, compile=trainer.compile_seconds)
+        clock.update(time=now, step=step, compile=trainer.compile_seconds, other=0.0)
 
     def evaluate(step: int, state: State, sums: Sums) -> None:
         nonlocal best_value

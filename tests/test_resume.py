@@ -207,6 +207,22 @@ def test_killed_anywhere_and_resumed_equals_unbroken(name, unbroken, tmp_path, m
         assert result["selected_step"] == [24, 8]
 
 
+def test_the_seconds_of_a_resumed_run_hold_those_before(tmp_path, monkeypatch):
+    arguments = [*CASES["mlp"], *SMALL, f"workdir={tmp_path / 'broken'}"]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after((0, "last", 12), patch)
+        run(arguments)
+    path = tmp_path / "broken" / folder.TIMING
+    line = json.loads(path.read_text().splitlines()[0])
+    assert line["step"] <= 12
+    path.write_text(json.dumps({**line, "seconds": 7e6, "other_seconds": 2e5}) + "\n")
+    timing = run(arguments).result["timing"]
+    assert 7e6 < timing["train_seconds"] < 7.1e6
+    assert 7.2e6 < timing["total_seconds"] < 7.3e6
+    evaluated = [line["other_seconds"] for line in folder.read_lines(path)[1:]]
+    assert min(evaluated) >= 0 < max(evaluated)
+
+
 def test_a_workdir_of_any_name_is_resumed(unbroken, tmp_path, monkeypatch, capsys):
     path = tmp_path / "a [b]*\\c?"
     arguments = [*CASES["mlp"], *SMALL, f"workdir={path}"]
