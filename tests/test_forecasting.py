@@ -441,6 +441,11 @@ def test_train_begins_where_its_profiles_do():
         np.testing.assert_array_equal(known.origins[part], plain.origins[part])
     short = make_problem(first(series, 150), honest, season=52, inputs=["past_years"])
     assert short.origins["train"][0] == 19  # more than half of train would be lost
+    left = np.delete(weeks, np.s_[20:30])  # of rows as they come 42 are the first year
+    rows = series._replace(values=series.values[left], time=series.time[left])
+    rows_only = honest._replace(gaps=False)
+    known = make_problem(rows, rows_only, season=52, inputs=["past_years"])
+    assert known.origins["train"][0] == 41
 
 
 def first(series, stop):

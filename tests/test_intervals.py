@@ -34,6 +34,14 @@ def test_scores_of_points_and_of_quantiles():
     np.testing.assert_array_equal(conformity(quantiles, targets, every), [[[2, 1]]])
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_forecast_that_is_no_number_leaves_the_other_scores_as_they_are(lost):
+    targets, every = np.array([[[3.0, -1.0]]]), np.ones((1, 1, 2), bool)
+    quantiles = np.broadcast_to([-1.0, 1.0, 2.0], (1, 1, 2, 3)).copy()
+    quantiles[..., 0, :] = [1.0, 1.0, lost]
+    assert conformity(quantiles, targets, every)[0, 0, 1] == 1
+
+
 def test_sensors_with_few_errors_share_theirs_in_proportion():
     generator = np.random.default_rng(0)
     scores = np.abs(generator.normal(size=(12, 2, 40))) * np.linspace(1, 9, 40)

@@ -95,7 +95,8 @@ def bounds(outputs: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _size(values: np.ndarray) -> float:
-    return max(float(np.abs(values).max(initial=0)), float(np.finfo(np.float32).tiny))
+    known = values[np.isfinite(values)]
+    return max(float(np.abs(known).max(initial=0)), float(np.finfo(np.float32).tiny))
 
 
 def _span(outputs: np.ndarray) -> Any:

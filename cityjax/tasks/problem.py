@@ -155,10 +155,12 @@ def _profiles(
 
 
 def _reach(series: Series, inputs: Sequence[str], season: int, horizon: int) -> int:
-    """Return how many steps the profiles that were asked for look back."""
+    """Return the first row from which all the profiles that were asked for look back on others."""
     year = round(profiles.YEAR / series.step)
     back = {"season": season * -(-horizon // season), "year_ago": year, "past_years": year}
-    return max((back[name] for name in inputs if name in back), default=0)
+    steps = max((back[name] for name in inputs if name in back), default=0)
+    seconds = series.time.astype(np.int64)  # where rows are left out, fewer of them are a year
+    return int(np.searchsorted(seconds, seconds[0] + steps * series.step))
 
 
 def _known(origins: dict[str, np.ndarray], reach: int) -> dict[str, np.ndarray]:
