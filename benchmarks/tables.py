@@ -33,12 +33,17 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One set under one protocol. metrics: the columns. note: what a reader must know."""
+    """One set under one protocol. metrics: the columns. note: what a reader must know.
+
+    under: the least share by which the first line is to lie under the best naive floor at every
+    metric, and it under the other lines; None where floors are not what is to be beaten.
+    """
 
     title: str
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     note: str = ""
+    under: float | None = None
 
 
 def kept(page: str, key: str) -> Path:
@@ -54,6 +59,9 @@ def read(page: str, key: str) -> dict[str, Any] | None:
 
 def text(page: str, tables: dict[str, Table]) -> str:
     """Return the page of all tables, from the JSON files that are there."""
+    runs = [f"{t}_{run}" for t in tables for line in tables[t].lines for run in line.runs]
+    results = filter(None, (read(page, run) for run in runs))
+    seconds = sum(result["timing"]["total_seconds"] for result in results)
     lines = [
         f"# {PAGES[page]}",
         "",
@@ -63,7 +71,8 @@ def text(page: str, tables: dict[str, Table]) -> str:
         f"`python -m benchmarks.tables {page}` makes every run and this page; it goes on where it",
         "was stopped. Floors and published rows are of the same windows, unless they say so. The",
         f"files in [{page}]({page}) have the protocol, every seed, data hashes, versions, commit,",
-        "and date.",
+        f"and date; all runs together took {seconds / 60:.0f} minutes. A set of another page:",
+        "[I-94](README.md#rnn_traffic).",
         "Test errors were on view while settings were chosen; where they were followed, the table",
         "says so. How far a method carries is best seen on a set that nobody tuned, such as yours.",
         "",
@@ -119,6 +128,7 @@ def section(page: str, name: str, table: Table) -> list[str]:
             shown = zip(table.metrics, cells, strict=True)
             rows.append([row, *("" if c is None else format_value(m, c) for m, c in shown), ""])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
+    missed += _under(table, made)
     lines += ["", *([table.note, ""] if table.note else []), *(missed and [*missed, ""]), *commands]
     return [*lines, "", *_protocol(made)]
 
@@ -185,6 +195,26 @@ def _missed(
     squared = "squared error" if any(m.startswith(("rmse", "mse")) for m in metrics) else "error"
     parts = "; ".join(f"{' / '.join(each.values())} {name}" for name, each in shares.items())
     return [f"- **{line.label}** misses {' / '.join(metrics)}. Of its {squared}: {parts}."]
+
+
+def _under(table: Table, made: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Say by how much the first line lies under the best naive floor and the other lines."""
+    if table.under is None or not made:
+        return []
+    keys = [f"test/{metric}" for metric in table.metrics]
+    (label, first), *others = made
+    own = [first["metrics"][key]["mean"] for key in keys]
+    floors = [v for n, v in first["baselines"].items() if not n.startswith("published")]
+    least = [min(values[key] for values in floors if key in values) for key in keys]
+    parts = [("the best floor", least, table.under)]
+    parts += [(n, [result["metrics"][key]["mean"] for key in keys], 0.0) for n, result in others]
+    said = []
+    for name, theirs, asked in parts:
+        shares = [1 - ours / other for ours, other in zip(own, theirs, strict=True)]
+        shown = " / ".join(f"{100 * share:.1f}" for share in shares)
+        met = all(share > asked for share in shares)
+        said.append(f"{name} by {shown} % (> {100 * asked:.0f} {'met' if met else 'missed'})")
+    return [f"- **{label}** lies under {', '.join(said)}."]
 
 
 def _interval(metrics: dict[str, Any]) -> str:

@@ -70,6 +70,23 @@ def test_the_forecasting_page_shows_every_run_and_no_other():
     assert shown == tables.text("forecasting", TABLES)
 
 
+def test_a_table_says_by_how_much_floors_and_other_lines_are_beaten():
+    def result(near, far, **floors):
+        metrics = {"test/mae@1": {"mean": near}, "test/mae@2": {"mean": far}}
+        return {"metrics": metrics, "baselines": floors}
+
+    floors = {"last value": {"test/mae@1": 10.0, "test/mae@2": 50.0}, "mean": {"test/mae@2": 20.0}}
+    best = result(8.0, 19.0, **floors, **{"published: x": {"test/mae@1": 1.0}})
+    made = [("default", best), ("ridge", result(8.0, 38.0))]
+    table = tables.Table("", ("mae@1", "mae@2"), (), under=0.1)
+    assert tables._under(table, made) == [
+        "- **default** lies under the best floor by 20.0 / 5.0 % (> 10 missed), "
+        "ridge by 0.0 / 50.0 % (> 0 missed)."
+    ]
+    assert tables._under(table._replace(under=0.04), made[:1])[0].endswith("5.0 % (> 4 met).")
+    assert tables._under(table._replace(under=None), made) == []
+
+
 def test_the_performance_page_shows_what_was_timed():
     for name in ("peers", "peers_gpu"):
         found = performance.read(name)
