@@ -131,7 +131,9 @@ class ForecastConfig(RunConfig):
     loss: str = option("auto", ", ".join(LOSSES) + "; auto: as the metric that selects")
     quantiles: tuple[float, ...] = option((), "levels to forecast, rising; none for points")
     members: int = option(1, "models, trained side by side, whose mean is the forecast")
-    refit: bool = option(False, "train on validation too, without selection or intervals")
+    refit: bool = option(
+        False, "train on validation too, without selection; intervals of a closed form alone"
+    )
     steps: int = 2000
     batch_size: int = 32
     learning_rate: float = 2e-3

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cityjax.learners import closed_form
+from cityjax.learners import closed_form, without_held_out
 from cityjax.metrics import mean_absolute_error
 from cityjax.models.ridge import Regression, autoregression, filled, last_observed, mean_season
 from cityjax.models.transforms import rescaled, standardise
@@ -98,21 +98,28 @@ def test_weights_equal_a_direct_solution(rows, per_sensor, complete, refit):
         per_sensor=per_sensor,
         complete=complete,
         refit=refit,
+        held_out=int(refit),
     )
     state = trained(learner, x, hidden, mask)
     wanted = expected(x, y, mask, per_sensor=per_sensor, refit=refit)
     np.testing.assert_allclose(state.params["weights"], wanted, atol=5e-5)
-    outputs = learner.predict(state, {"x": x[:2]})
-    wide = np.broadcast_to(wanted, (SENSORS, FEATURES, LEADS))
-    np.testing.assert_allclose(outputs, np.einsum("bnf,nfh->bhn", x[:2], wide), atol=5e-4)
+    early = expected(x, y, mask, per_sensor=per_sensor, refit=False)  # at the same penalties
+    forecasts = {learner: wanted} | ({without_held_out(learner): early} if refit else {})
+    for one, weights in forecasts.items():
+        outputs = one.predict(state, {"x": x[:2]})
+        wide = np.broadcast_to(weights, (SENSORS, FEATURES, LEADS))
+        np.testing.assert_allclose(outputs, np.einsum("bnf,nfh->bhn", x[:2], wide), atol=5e-4)
 
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, complete):
     x, y, mask = rows
     mask = np.ones_like(mask) if complete else mask
-    learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, complete=complete, folds=5)
-    found = trained(learner, x, np.where(mask, y, np.nan), mask, folds=5).params["weights"]
+    options = {"steps": 4, "penalties": PENALTIES, "complete": complete, "folds": 5}
+    state = trained(
+        closed_form(PLAIN, held_out=2, **options), x, np.where(mask, y, np.nan), mask, 5
+    )
+    found, without = state.params["weights"], state.extra["without"]
     block = np.arange(ROWS) // 48  # a batch of 60 is of two blocks
 
     def picked(lead, chosen):
@@ -130,6 +137,8 @@ def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, 
         best = PENALTIES[int(np.argmin(losses))]
         wanted = solution(*picked(lead, block >= 0), best)
         np.testing.assert_allclose(found[0, :, lead], wanted, atol=5e-5)
+        wanted = solution(*picked(lead, block < 3), best)
+        np.testing.assert_allclose(without[0, :, lead], wanted, atol=5e-5)
 
 
 def test_folds_leave_something_to_fit():

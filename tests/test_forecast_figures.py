@@ -1,17 +1,12 @@
 """The figures of a forecasting run: the numbers drawn, and every shape of city."""
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cityjax.data import floors, forecast
+from cityjax.data import floors
 from cityjax.data.dataset import Protocol
 from cityjax.data.series import Series
 from cityjax.data.windows import last_observed
-from cityjax.learner import Learner
 from cityjax.report import figures as drawing
 from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
@@ -23,13 +18,6 @@ from cityjax.tasks.problem import make_problem
 from cityjax.tasks.scores import measure, truth
 
 HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
-
-
-class State(NamedTuple):
-    key: jax.Array
-
-
-STATE = State(jax.random.key(0))
 
 
 def city(steps=400, sensors=5, step=HOUR, *, missing=0.1, coordinates=False, unit="mph"):
@@ -53,37 +41,17 @@ def problem_of(series, quantiles=(), history=6, horizon=4, season=24, graph="aut
     )
 
 
-def learner_of(problem, shift=1.0):
-    """Forecast the last value, 0 where missing, and 1 more; quantiles 3 on either side."""
-
-    def predict(state, inputs, *, key=None):
-        point = jnp.repeat(inputs["history"][:, -1:, :, 0] + shift, problem.horizon, axis=1)
-        if not problem.quantiles:
-            return point
-        return point[..., None] + jnp.linspace(-3.0, 3.0, len(problem.quantiles))[None, None, None]
-
-    return Learner(None, None, None, predict)  # type: ignore
-
-
-def parts_of(problem, refit=False):
-    _, parts = forecast.sources(
-        problem.data, problem.origins, problem.rows, history=problem.history,
-        horizon=problem.horizon, batch_size=8, evaluation_batch_size=32,
-    )  # fmt: skip
-    return {"test": parts["test"]} if refit else parts
-
-
-def drawn(problem, refit=False):
-    return figures(problem, learner_of(problem), parts_of(problem, refit), STATE)
-
-
 def outputs_of(problem, split="test"):
-    """What `learner_of` forecasts, in numpy."""
+    """The last value, 0 where missing, and 1 more; quantiles 3 on either side."""
     last = np.nan_to_num(problem.series.values)[problem.origins[split]] + 1
     point = np.repeat(last[:, None], problem.horizon, axis=1)
     if not problem.quantiles:
         return point
     return point[..., None] + np.linspace(-3.0, 3.0, len(problem.quantiles), dtype=np.float32)
+
+
+def drawn(problem, parts=("validation", "test")):
+    return figures(problem, {part: outputs_of(problem, part) for part in parts})
 
 
 FLOORS = 4  # lines of a stretch before the truth
@@ -289,7 +257,7 @@ def test_every_city_gets_its_figures(name):
 @pytest.mark.parametrize("quantiles", [(), (0.1, 0.5, 0.9)])
 def test_without_a_validation_part_there_are_no_intervals(quantiles):
     problem = problem_of(city(), quantiles)
-    whole, without = drawn(problem), drawn(problem, refit=True)
+    whole, without = drawn(problem), drawn(problem, ["test"])
     assert set(whole) - set(without) == {"reliability"}
     for name in ("forecast_at_the_first_lead", "forecast_at_the_last_lead"):
         assert [text for text in labels(whole[name]) if text not in labels(without[name])] == [
@@ -306,7 +274,7 @@ def test_equal_runs_give_bit_equal_figures():
 
 def test_a_forecast_that_is_no_number_says_so():
     problem = problem_of(city())
-    found = figures(problem, learner_of(problem, np.nan), parts_of(problem), STATE)
+    found = figures(problem, {"test": np.nan * outputs_of(problem)})
     assert list(found) == ["forecast"]
     assert found["forecast"].texts[0].get_text() == "No forecast of the test part is a number"
 

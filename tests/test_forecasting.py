@@ -253,8 +253,39 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
     result = run([*given, "refit=true", f"workdir={tmp_path / 'refit'}"])
     assert result.result["protocol"]["refit"] == "on train and validation"
     assert result.result["protocol"]["selection"] == "last step"
-    assert not [key for key in result.metrics if "coverage" in key]
     assert result.metrics["test/mae@1-6"] != plain.metrics["test/mae@1-6"]
+
+
+@pytest.mark.parametrize("folds", [0, 5])
+def test_intervals_of_a_refit_are_of_a_solution_that_has_not_seen_validation(
+    folds, tmp_path, no_figures
+):
+    series = city("energy", sensors=2, steps=504, seed=2).series._replace(known={})
+    validation = problem_of(series).rows["validation"][0]
+    found = []
+    for name, one in {"whole": series, "disturbed": disturbed(series, validation)}.items():
+        write_series(one, tmp_path / name)
+        given = [*arguments("synthetic_city", "ridge"), f"data={tmp_path / name}", "history=12"]
+        given += ["horizon=6", f"model.folds={folds}", f"workdir={tmp_path / 'run' / name}"]
+        # Not among several penalties, which may be chosen by the errors there.
+        result = run([*given, "refit=true", "model.penalties=[0.01]"])
+        assert result.result["protocol"]["intervals"].endswith(
+            "errors are of the solution without it"
+        )
+        found.append(load(tmp_path / "run" / name).state)
+        if name == "whole":  # of some 90 windows, hour after hour
+            assert 0.7 < result.metrics["test/coverage_90@1-6"] < 1
+    without, weights = zip(*((s.extra["without"], s.params["weights"]) for s in found), strict=True)
+    assert np.abs(without[0]).max() > 0
+    np.testing.assert_array_equal(*without)
+    assert np.abs(weights[0] - weights[1]).max() > 0.01
+
+
+def test_a_refit_of_a_network_has_no_intervals(town, tmp_path, no_figures):
+    given = [*arguments("synthetic_city", "stid"), f"data={town}", "history=12", "horizon=6"]
+    result = run([*given, "refit=true", f"workdir={tmp_path / 'run'}"])
+    assert not [key for key in result.metrics if "coverage" in key]
+    assert "intervals" not in result.result["protocol"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def closed_form(
     importance: jax.Array | None = None,
     refit: bool = False,
     folds: int = 0,
+    held_out: int = 0,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Learner:
     """Make a learner that solves a ridge regression after one pass of `steps` batches.
@@ -49,6 +50,8 @@ def closed_form(
     folds: blocks 0 to `folds` - 1 follow each other in time instead, and penalties are chosen by
     the errors on each of them, of a fit without it and its neighbours (whose windows may overlap
     with its own); the solution is of all of them. The rows of a batch are of two blocks at most.
+    held_out: blocks at the end that a second solution, at the same penalties, does without: that of
+    `without_held_out`. 0: there is none.
 
     The moments are kept in the state (extra), so that a forecast can go on learning: a step after
     the last one adds its batch and solves again.
@@ -67,15 +70,15 @@ def closed_form(
 
     def init(key: jax.Array, batch: Batch) -> State:
         leads, groups, size, horizon = shapes(batch)
-        state = new_state(key, {"weights": jnp.zeros((groups, size, horizon))}, {}, {})
-
+        weights = jnp.zeros((groups, size, horizon))
+        state = new_state(key, {"weights": weights}, {}, {})
         count = len(used)
         blocks = Moments(
             jnp.zeros((count, leads, groups, size, size)),
             jnp.zeros((count, leads, groups, size, horizon // leads)),
             jnp.zeros((count, groups, horizon)),
         )
-        return state.replace(extra={"blocks": blocks})
+        return state.replace(extra={"blocks": blocks} | ({"without": weights} if held_out else {}))
 
     def moments(batch: Batch, rows: jax.Array) -> Moments:
         """Add up a batch; rows [B, H, N] are those that count."""
@@ -117,19 +120,21 @@ def closed_form(
         held = state.extra["blocks"]
         for at, added in zip((first, last), new, strict=True):
             held = jax.tree.map(lambda sums, more, at=at: sums.at[at].add(more), held, added)
-        weights = jax.lax.cond(
+        extra = {**state.extra, "blocks": held}
+        weights = state.params["weights"], extra.get("without")
+        weights, without = jax.lax.cond(
             state.step + 1 >= steps,
             lambda: solve(held),
-            lambda: state.params["weights"],
+            lambda: weights,
         )
-        state = state.replace(
-            step=state.step + 1, params={"weights": weights}, extra={**state.extra, "blocks": held}
-        )
+        if held_out:
+            extra["without"] = without
+        state = state.replace(step=state.step + 1, params={"weights": weights}, extra=extra)
         rows = masked_sum(jnp.ones_like(batch["targets"]), mask)
         return state, sum_over(axis_name, {"observed_targets": rows})
 
-    def solve(blocks: Moments) -> jax.Array:
-        """Return weights [G, F, H], at the penalties whose errors are least."""
+    def solve(blocks: Moments) -> tuple[jax.Array, jax.Array | None]:
+        """Return weights [G, F, H], at the penalties whose errors are least, and those without."""
 
         def errors(trial: tuple[jax.Array, jax.Array]) -> jax.Array:
             fit, judge = (together(blocks, which) for which in trial)
@@ -138,7 +143,12 @@ def closed_form(
 
         found = jax.lax.map(errors, (jnp.asarray(fits), jnp.asarray(judges)))
         best = jnp.argmin(found.sum(axis=0), axis=0)  # [H]: one penalty for all sensors of a lead
-        return ridge(together(blocks, jnp.asarray(used)), strengths[best][None])[0]
+
+        def solution(which: np.ndarray) -> jax.Array:
+            return ridge(together(blocks, jnp.asarray(which)), strengths[best][None])[0]
+
+        early = used & (np.arange(len(used)) < len(used) - held_out)
+        return solution(used), solution(early) if held_out else None
 
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
         del key
@@ -156,6 +166,16 @@ def closed_form(
         return sum_over(axis_name, sums)
 
     return Learner(init, step, evaluate, predict)
+
+
+def without_held_out(learner: Learner) -> Learner:
+    """Return a `closed_form` learner that forecasts by its solution without `held_out`."""
+
+    def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
+        params = {"weights": state.extra["without"]}
+        return learner.predict(state.replace(params=params), inputs, key=key)
+
+    return learner._replace(predict=predict)
 
 
 def _trials(folds: int, refit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

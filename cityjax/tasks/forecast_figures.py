@@ -1,16 +1,12 @@
 """The figures of a forecasting run: lines, errors, a map and intervals, on its test part."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from cityjax.data import graphs
 from cityjax.data.floors import Floor
-from cityjax.data.sources import Batches
-from cityjax.fit import predict
-from cityjax.learner import Learner
 from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
 from cityjax.report.style import message
@@ -45,14 +41,12 @@ MODEL = "model"
 WEEKDAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
 
 
-def figures(
-    problem: Problem, learner: Learner, parts: Mapping[str, Batches], state: Any
-) -> dict[str, Figure]:
+def figures(problem: Problem, forecast: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     """Draw forecasts of the test part, their errors beside the floors', and their intervals.
 
-    parts: "test" and, where intervals are to be drawn, "validation".
+    forecast: of the windows of "test" and, where intervals are to be drawn, of "validation".
     """
-    outputs = _predict(problem, learner, parts, state, "test")
+    outputs = forecast["test"]
     points, floors = points_of(problem, outputs), floors_of(problem)
     at, leads = problem.origins["test"], np.arange(1, problem.horizon + 1)
     errors = measured(
@@ -67,8 +61,8 @@ def figures(
     if not len(ranked):
         return {"forecast": message("No forecast of the test part is a number")}
     before = None
-    if "validation" in parts:
-        before = calibrated(problem, _predict(problem, learner, parts, state, "validation"))
+    if "validation" in forecast:
+        before = calibrated(problem, forecast["validation"])
     shown = shown_sensors(ranked)
     drawn = _forecasts(problem, outputs, floors, errors, shown, before)
     drawn |= _error_figures(problem, errors)
@@ -77,12 +71,6 @@ def figures(
     if before is not None:
         drawn["reliability"] = _reliability(problem, outputs, floors, before)
     return drawn
-
-
-def _predict(
-    problem: Problem, learner: Learner, parts: Mapping[str, Batches], state: Any, split: str
-) -> np.ndarray:
-    return predict(learner, state, parts[split])[: len(problem.origins[split])]
 
 
 def _best_floor(errors: Mapping[str, Errors], lead: int | None = None) -> str:

@@ -14,8 +14,8 @@ from cityjax.data import forecast
 from cityjax.data.files import DataError
 from cityjax.data.sources import Batches, in_order
 from cityjax.fit import predict_mean
-from cityjax.learner import Experiment, Learner, Model, State
-from cityjax.learners import average, closed_form, supervised
+from cityjax.learner import Experiment, Model, State
+from cityjax.learners import average, closed_form, supervised, without_held_out
 from cityjax.models.ridge import Regression
 from cityjax.tasks import forecast_figures, intervals
 from cityjax.tasks.problem import Problem, describe, lead_name
@@ -57,8 +57,8 @@ def forecast_experiment(
 
     loss: of LOSSES; "auto" is squared where the metric that selects is, else absolute. members: how
     many models are trained whose mean is the forecast. refit: train on validation too, everything
-    having been settled before: no checkpoint is selected, and there are no intervals. data: name ->
-    sha256.
+    having been settled before: no checkpoint is selected, and intervals, which a closed form alone
+    has, are of the errors on validation of its solution without it. data: name -> sha256.
     """
     train, parts = forecast.sources(
         problem.data,
@@ -69,13 +69,15 @@ def forecast_experiment(
         batch_size=batch_size,
         evaluation_batch_size=EVALUATION_BATCH,
     )
-    steps, selected, text = None, not refit, {}
+    validation, text = parts["validation"], describe(problem)
+    steps, selected, earlier = None, not refit, None
     if refit:
         text["refit"] = "on train and validation"
+        del parts["validation"], text["intervals"]
     if isinstance(forecaster, ClosedForm):
-        folds = 0
+        folds, held_out = 0, int(refit)
         if forecaster.folds:
-            batches, folds = _folded(problem, batch_size, forecaster.folds, refit=refit)
+            batches, folds, held_out = _folded(problem, batch_size, forecaster.folds, refit=refit)
             text["penalties"] = f"by the errors on {folds} blocks of what is learnt from"
         else:
             batches = _one_pass(problem, batch_size)
@@ -89,23 +91,36 @@ def forecast_experiment(
             complete=bool(problem.series.observed.all()) and problem.protocol.whole,
             refit=refit,
             folds=folds,
+            held_out=held_out,
             metrics=problem.metrics,
         )
+        if held_out:
+            earlier = without_held_out(learner)
+            text["intervals"] = f"{intervals.PROTOCOL}; errors are of the solution without it"
     else:
         error = _loss(problem, loss)
         learner = supervised(forecaster, error, optimizer, problem.metrics)
         if members > 1:
             learner = average([learner] * members, error, problem.metrics)
             text["members"] = f"the mean of {members} models, of quantiles level by level"
-    text = describe(problem) | text
-    if refit:
-        parts.pop("validation")
-        text.pop("intervals")
     whole = lead_name((1, problem.horizon))
+
+    def forecasts(states: Iterable[State]) -> dict[str, np.ndarray]:
+        """Return the mean of some states' forecasts of each part's windows, padded rows left out.
+
+        Of validation where their errors there are to give intervals.
+        """
+        if earlier is None:
+            means = predict_mean(learner, states, parts)
+        else:
+            states = list(states)
+            means = predict_mean(earlier, states, {"validation": validation})
+            means |= predict_mean(learner, states, parts)
+        return {part: values[: len(problem.origins[part])] for part, values in means.items()}
 
     def final(state: State, key: jax.Array) -> dict[str, float]:
         del key
-        return _intervals(problem, _forecasts(problem, learner, parts, [state]))
+        return _intervals(problem, forecasts([state]))
 
     return Experiment(
         learner,
@@ -113,9 +128,9 @@ def forecast_experiment(
         evaluation=parts,
         metrics=problem.metrics,
         baselines=functools.partial(baselines, problem),
-        figures=functools.partial(forecast_figures.figures, problem, learner, parts),
-        final=None if refit else final,
-        ensemble=functools.partial(ensemble_scores, problem, learner, parts),
+        figures=lambda state: forecast_figures.figures(problem, forecasts([state])),
+        final=None if refit and earlier is None else final,
+        ensemble=lambda states: ensemble_scores(problem, forecasts(states)),
         better=intervals.better(whole),
         select=f"validation/{problem.select}" if selected else None,
         steps=steps,
@@ -139,10 +154,13 @@ def _one_pass(problem: Problem, batch_size: int) -> Batches:
     return _blocks(problem, np.concatenate(origins), block, rows, batch_size)
 
 
-def _folded(problem: Problem, batch_size: int, folds: int, *, refit: bool) -> tuple[Batches, int]:
+def _folded(
+    problem: Problem, batch_size: int, folds: int, *, refit: bool
+) -> tuple[Batches, int, int]:
     """Return train, with refit also validation, in order as blocks of a horizon or more.
 
-    And how many there are, at most `folds`. Raises DataError where that would be less than four.
+    And how many there are, at most `folds`, and how many at the end have targets in validation, 0
+    where all have. Raises DataError where there would be less than four.
     """
     last = "validation" if refit else "train"
     origins = (_joined(problem.origins) if refit else problem.origins)["train"]
@@ -156,7 +174,9 @@ def _folded(problem: Problem, batch_size: int, folds: int, *, refit: bool) -> tu
     rows = np.repeat([[problem.rows["train"][0], problem.rows[last][1]]], count, axis=0)
     # A batch has rows of two blocks at most.
     size = min(batch_size, len(origins) // count)
-    return _blocks(problem, origins, block, rows, size), count
+    early = int(block[origins + problem.horizon >= problem.rows["validation"][0]].min())
+    late = count - early if refit and early else 0
+    return _blocks(problem, origins, block, rows, size), count, late
 
 
 def _blocks(
@@ -207,30 +227,19 @@ def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, 
     return loss
 
 
-def ensemble_scores(
-    problem: Problem, learner: Learner, parts: Mapping[str, Batches], states: Iterable[State]
-) -> dict[str, float]:
+def ensemble_scores(problem: Problem, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Return the metrics of the mean of several states' forecasts on test, and of its intervals.
 
     The mean is of points in the data's unit, or of quantiles level by level (Vincent averaging:
-    Ratcliff 1979; Lichtendahl et al. 2013), which keeps them in order. parts: "test", and
-    "validation" where the errors of the mean there are to give intervals. Nothing is returned where
-    a forecast of any state is no number.
+    Ratcliff 1979; Lichtendahl et al. 2013), which keeps them in order. outputs: it, of "test", and
+    of "validation" where its errors there are to give intervals. Nothing is returned where a
+    forecast of any state is no number.
     """
-    outputs = _forecasts(problem, learner, parts, states)
     for part, values in outputs.items():
         if not np.isfinite(values[truth(problem, part)[1]]).all():
             return {}
     around = _intervals(problem, outputs) if "validation" in outputs else {}
     return measure(problem, outputs["test"]) | around
-
-
-def _forecasts(
-    problem: Problem, learner: Learner, parts: Mapping[str, Batches], states: Iterable[State]
-) -> dict[str, np.ndarray]:
-    """Return the mean of some states' forecasts of each part's windows, without the padded rows."""
-    means = predict_mean(learner, states, parts)
-    return {part: values[: len(problem.origins[part])] for part, values in means.items()}
 
 
 def _intervals(problem: Problem, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
