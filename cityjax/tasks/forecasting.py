@@ -174,9 +174,9 @@ def _folded(
     rows = np.repeat([[problem.rows["train"][0], problem.rows[last][1]]], count, axis=0)
     # A batch has rows of two blocks at most.
     size = min(batch_size, len(origins) // count)
-    early = int(block[origins + problem.horizon >= problem.rows["validation"][0]].min())
-    late = count - early if refit and early else 0
-    return _blocks(problem, origins, block, rows, size), count, late
+    late = np.unique(block[origins + problem.horizon >= problem.rows["validation"][0]])
+    held_out = len(late) % count if refit else 0
+    return _blocks(problem, origins, block, rows, size), count, held_out
 
 
 def _blocks(
