@@ -270,7 +270,7 @@ def test_intervals_of_a_refit_are_of_a_solution_that_has_not_seen_validation(
         # Not among several penalties, which may be chosen by the errors there.
         result = run([*given, "refit=true", "model.penalties=[0.01]"])
         assert result.result["protocol"]["intervals"].endswith(
-            "errors are of the solution without it"
+            "validation errors of the solution before the refit"
         )
         found.append(load(tmp_path / "run" / name).state)
         if name == "whole":  # of some 90 windows, hour after hour

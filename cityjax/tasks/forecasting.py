@@ -96,7 +96,9 @@ def forecast_experiment(
         )
         if held_out:
             earlier = without_held_out(learner)
-            text["intervals"] = f"{intervals.PROTOCOL}; errors are of the solution without it"
+            text["intervals"] = (
+                f"{intervals.PROTOCOL}; validation errors of the solution before the refit"
+            )
     else:
         error = _loss(problem, loss)
         learner = supervised(forecaster, error, optimizer, problem.metrics)
