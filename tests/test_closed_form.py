@@ -161,6 +161,23 @@ def test_a_sensor_of_importance_two_counts_as_if_it_were_there_twice(rows, compl
     assert np.abs(trained(two, x, y, mask).params["weights"] - wanted).max() > 0.01
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_features_that_follow_from_each_other_are_not_weighed_by_rounding(rows, complete):
+    x, y, mask = rows
+    mask = np.ones_like(mask) if complete else mask
+    one, two = x[..., 1:2], x[..., 2:3]
+    x = np.concatenate([x, one + 3 * two, one - 2 * two, 5 * one + two], axis=-1)
+    learner = closed_form(PLAIN, steps=4, penalties=(1e-7,), complete=complete)
+    found = trained(learner, x, y, mask).params["weights"]
+    for lead in range(LEADS):
+        seen = mask[:TRAIN, lead]
+        inputs, targets = x[:TRAIN].astype(np.float64)[seen], y[:TRAIN, lead][seen]
+        columns = inputs[:, 1:]
+        mean, std = columns.mean(axis=0), columns.std(axis=0)
+        least = np.linalg.lstsq((columns - mean) / std, targets - targets.mean(), rcond=1e-4)[0]
+        np.testing.assert_allclose(found[0, 1:, lead], least / std, atol=1e-4)
+
+
 def test_nothing_is_solved_before_the_pass_is_over(rows):
     x, y, mask = rows
     learner = closed_form(PLAIN, steps=5, penalties=PENALTIES)

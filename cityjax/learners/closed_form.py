@@ -200,7 +200,8 @@ def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:
     """Solve min |y - X w|^2 + penalty n |w|^2 for several penalties: weights [S, G, F, H].
 
     penalties: [S, H] or [S, 1]. The first feature is the constant, which is not penalised; the
-    others are centred and brought to variance 1 by the moments themselves, where they vary.
+    others are centred and brought to variance 1 by the moments themselves, where they vary. Of
+    features that follow from each other exactly, the combinations that never vary take no part.
     """
     gram, moment = sums.gram, sums.moment
     count = jnp.maximum(gram[..., :1, :1], 1)
@@ -218,6 +219,10 @@ def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:
         part.reshape(*scaled.shape[:2], *part.shape[1:])
         for part in jax.lax.map(jnp.linalg.eigh, scaled.reshape(-1, *scaled.shape[2:]))
     )
+    # Of such a combination float32 keeps a variance that is rounding, of either sign, and a small
+    # penalty would let it decide: 8 epsilons of the largest is what they are seen to reach.
+    rounding = 8 * jnp.finfo(values.dtype).eps * values[..., -1:]
+    values = jnp.where(values > rounding, values, jnp.inf)  # a weight of 0
     target = (moment / count - mean[..., :, None] * average[..., None, :]) * scale[..., None]
     with jax.default_matmul_precision("highest"):
         turned = jnp.swapaxes(vectors, -1, -2) @ target  # [L, G, F, H / L]
@@ -225,7 +230,7 @@ def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:
 
         def solved(penalty: jax.Array) -> jax.Array:  # [H] or [1]
             share = penalty.reshape((leads if penalty.size > 1 else 1), 1, 1, -1)
-            slopes = vectors @ (turned / (jnp.maximum(values, 0)[..., None] + share))
+            slopes = vectors @ (turned / (values[..., None] + share))
             slopes = slopes * scale[..., None]
             constant = average - jnp.einsum("lgf,lgfh->lgh", mean, slopes)
             weights = slopes.at[..., 0, :].set(constant)  # [L, G, F, H / L]
