@@ -78,8 +78,9 @@ def read_series(path: str | Path) -> Series:
     days = []
     if "holidays" in found:
         days.append(holiday_table(found["holidays"]))
-        years = series.time[[0, -1]].astype("datetime64[Y]")
-        if not np.isin(days[0].astype("datetime64[Y]"), np.arange(years[0], years[1] + 1)).any():
+        first, last = series.time[[0, -1]].astype("datetime64[Y]")
+        years = days[0].astype("datetime64[Y]")
+        if not ((years >= first) & (years <= last)).any():
             message = "no day lies in the years of the values"
             raise refusal(found["holidays"], f"{message}: add those that do, or remove the table")
     days += [public_holidays(found["city"], city, series.time)] if city.country else []
