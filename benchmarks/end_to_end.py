@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import ROOT, chosen, commit
+from benchmarks.results import ROOT, chosen, commit, where_measured
 
 REPEATS = 5
 ACCURACY, EVERY = 0.985, 100  # what is to be reached, and the updates between evaluations
@@ -219,7 +219,7 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
             f"- The most memory a whole run of `experiment=traffic_los` holds: {own}; on tables"
             f" of METR-LA's size, {METR_LA[0]:,} steps of {METR_LA[1]} sensors: {large}."
         )
-    return [*lines, "", "Measured:", "", *(f"- {k}: {v['measured']}" for k, v in found.items())]
+    return lines + where_measured(found)
 
 
 def _digits(runs: list[dict[str, dict[str, float]]]) -> list[str]:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.networks.shared import CLASSIFIERS, FORECASTERS, GANS
-from benchmarks.results import ROOT, chosen
+from benchmarks.results import ROOT, chosen, where_measured
 
 TURNS = {"cpu": 15, "gpu": 9}  # a GPU is seldom shared
 TURN_SECONDS = {"cpu": 0.4, "gpu": 0.2}
@@ -212,10 +212,10 @@ def table(found: dict[str, dict[str, Any]], device: str) -> list[str]:
         "| network | cityjax | plain Flax | Flax / cityjax | PyTorch | PyTorch / cityjax |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    names = [name for name in NETWORKS if name in found]
-    for name in names:
-        lines.append("| " + " | ".join(row(name, found[name]["times"], device)) + " |")
-    return [*lines, "", "Measured:", "", *(f"- {n}: {found[n]['measured']}" for n in names)]
+    found = {name: found[name] for name in NETWORKS if name in found}
+    for name, one in found.items():
+        lines.append("| " + " | ".join(row(name, one["times"], device)) + " |")
+    return lines + where_measured(found)
 
 
 def main(names: list[str]) -> None:

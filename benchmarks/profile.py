@@ -27,7 +27,7 @@ from rich.text import Text
 
 from benchmarks.hlo import Operation, operations
 from benchmarks.peers import NETWORKS
-from benchmarks.results import ROOT, chosen
+from benchmarks.results import ROOT, chosen, where_measured
 from cityjax.parallel import compiled
 from cityjax.process import keep_freed_memory
 
@@ -248,8 +248,8 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
                      f"{least / (one['step'] * one['share']):.0%}")  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
     rates = [f"{name} {one['gemm'] / 1e9:.0f}" for name, one in found.items()]
-    lines += ["", f"The best rate, GFLOP/s, measured beside each: {', '.join(rates)}.", ""]
-    return [*lines, "Measured:", "", *(f"- {k}: {v['measured']}" for k, v in found.items())]
+    lines += ["", f"The best rate, GFLOP/s, measured beside each: {', '.join(rates)}."]
+    return lines + where_measured(found)
 
 
 def main(names: list[str]) -> None:

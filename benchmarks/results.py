@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +137,11 @@ def section(result: dict[str, Any], row: Row) -> list[str]:
         *(f"- {key}: {value}" for key, value in result["protocol"].items()),
         "",
     ]
+
+
+def where_measured(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the end of a section: where and when each of its lines was measured."""
+    return ["", "Measured:", "", *(f"- {name}: {one['measured']}" for name, one in found.items())]
 
 
 def commit() -> str:

@@ -167,10 +167,10 @@ def goes_back(local: np.ndarray, timezone: str | None = None) -> np.ndarray:
 
     The clock is that of `timezone`, or without it that of any place there is.
     """
-    found = np.zeros(len(local), bool)
+    clock, found = _clock(local), np.zeros(len(local), bool)
     for zone in [timezone] if timezone else sorted(zoneinfo.available_timezones()):
         try:
-            first, second = (_moments(local, zone, which) for which in ("earliest", "latest"))
+            first, second = (_moments(clock, zone, which) for which in ("earliest", "latest"))
         except failures() as error:
             if timezone:
                 raise unknown_zone(timezone) from error
@@ -182,16 +182,21 @@ def goes_back(local: np.ndarray, timezone: str | None = None) -> np.ndarray:
 def skipped(local: np.ndarray, timezone: str) -> np.ndarray:
     """Return whether the clock of a time zone goes over times: bool [U] of local int64 [U]."""
     try:
-        return _moments(local, timezone, "earliest").is_null().to_numpy()
+        return _moments(_clock(local), timezone, "earliest").is_null().to_numpy()
     except failures() as error:
         raise unknown_zone(timezone) from error
 
 
-def _moments(local: np.ndarray, timezone: str, which: Literal["earliest", "latest"]) -> "pl.Series":
-    """Return the moments of a clock's times, the first or last of two, null where it goes over."""
+def _clock(local: np.ndarray) -> "pl.Series":
     import polars as pl
 
-    clock = pl.Series(local * 1000).cast(pl.Datetime("ms"))
+    return pl.Series(local * 1000).cast(pl.Datetime("ms"))
+
+
+def _moments(
+    clock: "pl.Series", timezone: str, which: Literal["earliest", "latest"]
+) -> "pl.Series":
+    """Return the moments of a clock's times, the first or last of two, null where it goes over."""
     return clock.dt.replace_time_zone(timezone, ambiguous=which, non_existent="null")
 
 
