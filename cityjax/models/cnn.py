@@ -1,6 +1,7 @@
 """Convolutional network: the article's second, and a LeNet of today's kind."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -8,6 +9,15 @@ from flax import linen as nn
 from cityjax.models.layers import Dropout, batch_norm
 from cityjax.ops.conv import conv_general_dilated
 from cityjax.ops.pool import max_pool
+
+
+def _pooled_convolution(*arguments: Any, **options: Any) -> jax.Array:
+    """Convolve and take the maximum of 2x2 values, as the hook of `nn.Conv`.
+
+    A quarter of the values is left for what comes after: the bias, which `nn.Conv` adds to what its
+    hook returns, and the ReLU, both of which commute with the maximum; and batch norm.
+    """
+    return max_pool(conv_general_dilated(*arguments, **options), (2, 2))
 
 
 class CNN(nn.Module):
@@ -39,11 +49,8 @@ class CNN(nn.Module):
                 channels,
                 (3, 3),
                 use_bias=not self.batch_norm,
-                conv_general_dilated=conv_general_dilated,
+                conv_general_dilated=_pooled_convolution,
             )(x)
-            # Pooled first, a quarter of the values is left for batch norm, which takes a quarter of
-            # the step where it comes first, and for the ReLU, which commutes with the maximum.
-            x = max_pool(x, (2, 2))
             if self.batch_norm:
                 x = batch_norm(train, axis_name)(x)
             x = nn.relu(x)

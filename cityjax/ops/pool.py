@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 Window = tuple[int, ...]
+Axes = tuple[int, ...]
+_MOST_PLACES = 8  # of a window that is reduced along all axes at once
 
 
 def max_pool(
@@ -37,7 +39,6 @@ def max_pool(
     Raises:
         ValueError: the window does not fit x, or an argument is not one number an axis.
     """
-    # The last axis goes first: a tie then belongs to the first row, and in it to the first column.
     if jnp.issubdtype(x.dtype, jnp.integer):
         lowest = jnp.iinfo(x.dtype).min
     else:
@@ -63,10 +64,10 @@ def _pool(
     window: Window,
     strides: Window | None,
     padding: str | Sequence[tuple[int, int]],
-    reduce: Callable[[jax.Array, int], jax.Array],
+    reduce: Callable[[jax.Array, Axes], jax.Array],
     edge: float,
 ) -> jax.Array:
-    """Reduce the windows axis by axis: [.., count, length, ..] over the length."""
+    """Reduce the windows, [.., count, length, ..], over their lengths."""
     strides = window if strides is None else strides
     refused = ValueError(
         f"a window of {window} with strides {strides} and padding {padding} does not fit an input"
@@ -89,8 +90,14 @@ def _pool(
     x = _once(x)
     if any(map(any, pads)):
         x = lax.pad(x, jnp.asarray(edge, x.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
-    for axis in range(len(window), 0, -1):
-        x = reduce(_windows(x, window[axis - 1], strides[axis - 1], axis), axis + 1)
+    # Small windows that do not overlap in one pass; others axis by axis, which reads a value less
+    # often. The last axis goes first: a tie is then the first row's, and in it the first column's.
+    axes = range(1, len(window) + 1)
+    small = window == strides and math.prod(window) <= _MOST_PLACES
+    for group in [tuple(axes)] if small else [(axis,) for axis in reversed(axes)]:
+        for axis in reversed(group):
+            x = _windows(x, window[axis - 1], strides[axis - 1], axis)
+        x = reduce(x, tuple(axis + order for order, axis in enumerate(group, start=1)))
     return lax.optimization_barrier(x)
 
 
@@ -116,27 +123,39 @@ def _once_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[ja
     return primals[0], lax.optimization_barrier(tangents[0])
 
 
-def _places(x: jax.Array, axis: int) -> list[jax.Array]:
-    return [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
+def _places(x: jax.Array, axes: Axes) -> list[jax.Array]:
+    """Return what lies at each place along some axes, the last of them fastest."""
+    found = [x]
+    for axis in axes:
+        found = [
+            lax.slice_in_dim(part, i, i + 1, axis=axis)
+            for part in found
+            for i in range(x.shape[axis])
+        ]
+    return [lax.squeeze(place, axes) for place in found]
 
 
 # Written out place by place, since XLA turns that into one pass over memory, which it does not do
 # with a reduction; and as a rule for tangents, which JAX transposes, so that both modes work.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_along(x: jax.Array, axis: int) -> jax.Array:
-    return functools.reduce(jnp.maximum, _places(x, axis))
+def _max_along(x: jax.Array, axes: Axes) -> jax.Array:
+    return functools.reduce(jnp.maximum, _places(x, axes))
 
 
 @_max_along.defjvp
 def _max_along_jvp(
-    axis: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+    axes: Axes, primals: tuple[jax.Array], tangents: tuple[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (change,) = primals, tangents
-    maximum = _max_along(x, axis)
-    taken = jnp.zeros(maximum.shape, bool)
-    firsts = []
-    for value in _places(x, axis):
-        first = (value == maximum) & ~taken
-        taken = taken | first
-        firsts.append(first)
-    return maximum, jnp.sum(jnp.where(jnp.stack(firsts, axis), change, 0), axis)
+    maximum, places = _max_along(x, axes), _places(x, axes)
+    # The number of the first place that holds the maximum, beyond the last where none equals it.
+    kind = jnp.int8 if len(places) < 128 else jnp.int32
+    first = jnp.full(maximum.shape, len(places), kind)
+    for number in reversed(range(len(places))):
+        first = jnp.where(places[number] == maximum, jnp.asarray(number, kind), first)
+    # It is what the gradient keeps of x; XLA would keep a truth value for every place.
+    first = lax.optimization_barrier(first)
+    lengths = [x.shape[axis] if axis in axes else 1 for axis in range(x.ndim)]
+    numbers = jnp.arange(len(places), dtype=kind).reshape(lengths)
+    taken = jnp.expand_dims(first, axes) == numbers
+    return maximum, jnp.sum(jnp.where(taken, change, 0), axes)
