@@ -34,7 +34,14 @@ from cityjax.data.files import DataFile, read
 from cityjax.data.readers import numbers, table
 from cityjax.data.series import Series, checked
 
-FILE = DataFile("mine", "hours.csv", {sha256!r}, url={url!r}, source="https://example.org/page")
+FILE = DataFile(
+    "mine",
+    "hours.csv",
+    {sha256!r},
+    url={url!r},
+    source="https://example.org/page",
+    original={original!r},
+)
 PROTOCOL = Protocol(split=(0.5, 0.2, 0.3), history=3, horizon=2, leads=(1, (1, 2)))
 
 
@@ -73,9 +80,9 @@ def no_folder_of_the_user(monkeypatch, tmp_path):
 def mine(tmp_path):
     """Write a data set of one's own: `mine(url=..., sha256=...)` gives its path."""
 
-    def write(url=None, sha256=SHA256):
+    def write(url=None, sha256=SHA256, original=""):
         path = tmp_path / "mine.py"
-        path.write_text(MINE.format(url=url, sha256=sha256))
+        path.write_text(MINE.format(url=url, sha256=sha256, original=original))
         return str(path)
 
     return write
@@ -187,6 +194,7 @@ def test_every_file_can_be_fetched_or_comes_with_steps():
         for file in one.files:
             assert file.source.startswith("https://") and "\n" not in file.source
             assert re.fullmatch("([0-9a-f]{64})?", file.sha256)
+            assert re.fullmatch("([0-9a-f]{64})?", file.original)
             # A bare checksum would accept whatever a server sends.
             assert file.sha256 or not file.url
 
@@ -204,10 +212,29 @@ def test_check_tells_good_from_absent_from_altered(capsys, mine, tmp_path):
     ]
     assert main(["check", mine(sha256="")]) == 0
     assert capsys.readouterr().out.startswith("unknown  mine/hours.csv: ")
+    assert main(["check", mine(sha256="", original=SHA256)]) == 0
+    assert capsys.readouterr().out.startswith("ok       mine/hours.csv: ")
+    assert main(["check", mine(sha256="", original="0" * 64)]) == 0
+    assert capsys.readouterr().out.startswith("other    mine/hours.csv: ")
     cached(tmp_path).write_bytes(CONTENT + b"x")
     assert main(["check", mine()]) == 1
     shown = capsys.readouterr().out
     assert shown.startswith("altered  mine/hours.csv: ") and SHA256 in shown
+
+
+@pytest.mark.parametrize("name", ["metr_la", "pems_bay"])
+def test_a_copy_is_told_from_the_original_and_read_all_the_same(capsys, tmp_path, name):
+    (file,) = [file for file in dataset(name).files if not file.optional]
+    path = tmp_path / "cache" / name / file.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert main(["check", name]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line == (
+        f"other    {name}/{file.name}: {path}, sha256 {SHA256}; of the original {file.original}: "
+        "saved anew, or altered"
+    )
+    assert dataset(name).hashes() == {f"{name}/{file.name}": SHA256}
 
 
 def test_a_file_that_can_be_done_without_may_be_absent(capsys, tmp_path):
@@ -310,7 +337,10 @@ def test_an_unknown_name_gets_the_nearest_one(capsys):
         ("1 +", "cannot be imported: SyntaxError"),
         ("raise ValueError('of\\nmine')", "cannot be imported: ValueError: of"),
         ("DATASET = 3", "defines no DATASET"),
-        (MINE.format(url=None, sha256="").replace('"honest"', '"mine"'), "no protocol named"),
+        (
+            MINE.format(url=None, sha256="", original="").replace('"honest"', '"mine"'),
+            "no protocol named",
+        ),
     ],
 )
 def test_a_file_that_is_no_data_set_is_refused_in_one_line(tmp_path, text, reason):

@@ -87,6 +87,8 @@ def _fetch(one: Dataset) -> int:
     for file in by_hand:
         optional = " (optional)" if file.optional else ""
         sha256 = f"\n    sha256 of the content {file.sha256}" if file.sha256 else ""
+        if file.original:
+            sha256 = f"\n    sha256 of the content {file.original}, where it was not saved anew"
         print(f"  {file.name}{optional} from {file.source}")
         print(f"    into {files.cache_folder() / file.dataset}, plain, .gz or .xz{sha256}")
     return int(any(not file.optional for file in by_hand))
@@ -108,7 +110,13 @@ def _check(one: Dataset) -> int:
             print(f"altered  {_name(file)}: {error}")
             bad = 1
         else:
-            print(f"{'ok' if file.sha256 else 'unknown':<8} {_name(file)}: {path}, sha256 {digest}")
+            line = f"{_name(file)}: {path}, sha256 {digest}"
+            if file.sha256 or digest == file.original:
+                print(f"ok       {line}")
+            elif file.original:
+                print(f"other    {line}; of the original {file.original}: saved anew, or altered")
+            else:
+                print(f"unknown  {line}")
     return int(bad)
 
 

@@ -29,7 +29,9 @@ class DataFile(NamedTuple):
 
     sha256: "" where nobody could state it; `digest` then says what was read. packaged: a folder
     of the package that ships it, or None. url: where it can be fetched from, or None; source: the
-    page to name to a reader when it cannot. optional: the set can be read without it.
+    page to name to a reader when it cannot. optional: the set can be read without it. original: the
+    sha256 of a copy known as the original, where sha256 is "" since a copy that was saved anew has
+    the same values and other bytes; `python -m cityjax.data check` compares it.
     """
 
     dataset: str
@@ -39,6 +41,7 @@ class DataFile(NamedTuple):
     url: str | None = None
     source: str = ""
     optional: bool = False
+    original: str = ""
 
 
 def read(file: DataFile) -> bytes:

@@ -10,7 +10,13 @@ from cityjax.data.files import DataFile
 from cityjax.data.sets import _sensors, _traffic
 
 HOME = "https://github.com/liyaguang/DCRNN"
-FILE = DataFile("metr_la", "metr-la.h5", "", source=f"{HOME} (README: Google Drive)")
+FILE = DataFile(
+    "metr_la",
+    "metr-la.h5",
+    "",
+    source=f"{HOME} (README: Google Drive)",
+    original="64784b76d6fb8ec9bff4b6decafb354da2bb37840468fdccee5044e511277c05",
+)
 
 
 def load():
@@ -52,10 +58,8 @@ DATASET = Dataset(
         },
     ),
     cite="H. V. Jagadish et al., CACM 2014; Y. Li et al., DCRNN, ICLR 2018",
-    # Not asked of a copy: one that was saved again has the same values and other bytes.
-    steps="Google Drive: metr-la.h5, as DCRNN's README links it, 34,272 rows of 207 columns; a "
-    "copy known as the original has 57,038,056 bytes, sha256 "
-    "64784b76d6fb8ec9bff4b6decafb354da2bb37840468fdccee5044e511277c05.\n"
+    steps="Google Drive: metr-la.h5, as DCRNN's README links it, 34,272 rows of 207 columns, "
+    "57,038,056 bytes unless saved anew.\n"
     "Graph and map: graph_sensor_locations.csv (DCRNN) and metr-la_adj_scipy_sparse.npz, the "
     "adjacency of hazdzz/STGCN, in traffic_sensor_graphs of CITYJAX_DATA.",
 )

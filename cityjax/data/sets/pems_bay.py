@@ -10,7 +10,13 @@ from cityjax.data.files import DataFile
 from cityjax.data.sets import _sensors, _traffic
 
 HOME = "https://github.com/liyaguang/DCRNN"
-FILE = DataFile("pems_bay", "pems-bay.h5", "", source=f"{HOME} (README: Google Drive)")
+FILE = DataFile(
+    "pems_bay",
+    "pems-bay.h5",
+    "",
+    source=f"{HOME} (README: Google Drive)",
+    original="65d69fb0a2323dba9867179eb7af47c8b814186bc459ff0a4937d21614153c8f",
+)
 
 
 def load():
@@ -46,10 +52,8 @@ DATASET = Dataset(
         ),
     ),
     cite="Y. Li et al., DCRNN, ICLR 2018; California PeMS",
-    # Not asked of a copy: one that was saved again has the same values and other bytes.
-    steps="Google Drive: pems-bay.h5, as DCRNN's README links it, 52,116 rows of 325 columns; a "
-    "copy known as the original has 135,930,936 bytes, sha256 "
-    "65d69fb0a2323dba9867179eb7af47c8b814186bc459ff0a4937d21614153c8f.\n"
+    steps="Google Drive: pems-bay.h5, as DCRNN's README links it, 52,116 rows of 325 columns, "
+    "135,930,936 bytes unless saved anew.\n"
     "Graph and map: distances_bay_2017.csv and graph_sensor_locations_bay.csv (data/sensor_graph "
     "of DCRNN) in traffic_sensor_graphs of CITYJAX_DATA.",
 )
