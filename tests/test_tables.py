@@ -290,6 +290,8 @@ def test_columns_of_other_types_are_refused(refused):
         ["2024/3/13 12:30", "2024/3/13 13:30"],
         ["13.03.2024 12:30", "13.03.2024 13:30"],
         ["3/13/2024 12:30:00 PM", "03/13/2024 1:30:00 pm"],
+        ["13-Mar-2024 12:30", "13 March 2024 13:30"],
+        ['"March 13, 2024 12:30:00 PM"', '"MAR. 13 2024 1:30 PM"'],
         ["2024-03-13T12:30Z", "2024-03-13T13:30Z"],
         ["2024-03-13T12:30+05:30", "2024-03-13 13:30:00 +0530"],
         ["1710333000", "1710336600"],
@@ -334,11 +336,44 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["20240301", "20240332"], 2, "'20240301' is no time: write 2024-12-31 23:00"),
         (["2024-03-01 00:00:00.5", "2024-03-01 00:00:01.5"], 2, "lies between two seconds"),
         (["1/2/24", "2/2/24"], 2, "is no time"),
+        (["1 Mar 2024", "2 Mai 2024"], 3, "'2 Mai 2024' is no time"),
+        (["29 Feb 2024", "30 Feb 2024"], 3, "does not exist"),
+        (["1 Mar 2024", "2024-03-02"], 2, "'1 Mar 2024' is no time"),
     ],
 )
 def test_other_times_are_refused(refused, rows, row, part):
     message = refused("time,a\n" + "".join(f"{time},1\n" for time in rows))
     assert f"row {row}, column 'time': " in message and part in message
+
+
+def test_every_month_has_its_name(read):
+    days = [datetime.date(2024, month, 1) for month in range(1, 13)]
+    for form in ("%d %b %Y", "%d-%B-%Y", '"%B %d, %Y"'):
+        text = "date,a\n" + "".join(f"{day.strftime(form)},1\n" for day in days)
+        found = read(text, **{"city.yaml": "step: 86400"})
+        there = found.time[found.observed[:, 0]]
+        assert [str(time)[:10] for time in there] == [str(day) for day in days]
+
+
+def test_values_without_times_begin_at_the_start_of_city_yaml(read, refused):
+    values = "90217,90218\n1,2\n3,\n\n5,6\n"
+    city = "start: 2015-01-31 23:45\nstep: 900\n"
+    series = read(values, **{"city.yaml": city, "adjacency.csv": "1,0.5\n0,1\n"})
+    assert series.sensors == ("90217", "90218") and series.step == 900
+    assert times(series) == ["01-31T23:45", "02-01T00:00", "02-01T00:15"]
+    np.testing.assert_array_equal(series.values, [[1, 2], [3, NAN], [5, 6]])
+    np.testing.assert_array_equal(series.adjacency, [[1, 0.5], [0, 1]])
+    # With an offset, on the clock of the place, whose summer begins.
+    city = "start: 2024-03-31T00:00Z\nstep: 3600\ntimezone: Europe/Berlin\n"
+    assert times(read(values, **{"city.yaml": city})) == [f"03-31T0{h}:00" for h in (1, 2, 3, 4)]
+    told = "start: 2024-03-31 01:00\nstep: 3600\ntimezone: Europe/Berlin\n"
+    assert "values.csv, row 3: 2024-03-31 02:00:00 is left out" in refused(
+        values, **{"city.yaml": told}
+    )
+    for table in (hours(1, 2), "station,value\na,1\nb,1\n"):
+        message = refused(table, **{"city.yaml": city})
+        assert "start of city.yaml is for a wide table without times" in message
+    assert "or give start and step in city.yaml" in refused(values)
 
 
 def test_the_order_of_day_and_month_is_that_in_which_every_date_exists(read):
@@ -550,13 +585,15 @@ def test_city_yaml_is_text(read):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("units: km/h", "'units' is no key (unit?): unit, timezone, step"),
+        ("units: km/h", "'units' is no key (unit?): unit, timezone, step, start"),
         ("unit: [1]", "holds lines of `key: value`"),
         ("- unit", "holds lines of `key: value`"),
         ("a: b: c", "city.yaml, row 1: is no YAML text"),
         ("[" * 3_000, "is no YAML text"),
         ("unit: a\nstep: 60\nunit: b", "unit is given twice: keep one"),
         ("step: 1h", "step: '1h' is no number of seconds"),
+        ("start: 2024-03-01", "start needs the step between rows: add step, in seconds"),
+        ("start: noon\nstep: 60", "start: 'noon' is no time: write 2024-12-31 23:00"),
         ("step: 0", "step: '0' is no number of seconds"),
         ("timezone: Mars/Base", "timezone 'Mars/Base' is unknown: name one such as Europe/Berlin"),
         ("country: Atlantis", "country 'Atlantis' is unknown: give its ISO code"),

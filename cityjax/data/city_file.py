@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from cityjax.data.cells import listed, open_table, refusal, shown
-from cityjax.data.clocks import local_clock, read_clock
+from cityjax.data.clocks import local_clock, read_clock, regular_times
 from cityjax.data.files import DataError
 from cityjax.data.panels import texts_of, time_columns
 
@@ -18,12 +18,14 @@ class City(NamedTuple):
     """What city.yaml says; None where it does not.
 
     unit: of the values. timezone: of the place, such as Europe/Berlin. step: seconds between rows.
+    start: time of the first row, where the values have no column of times.
     country, subdivision: whose public holidays are days off, such as US and CA.
     """
 
     unit: str = ""
     timezone: str | None = None
     step: int | None = None
+    start: str | None = None
     country: str | None = None
     subdivision: str | None = None
 
@@ -49,6 +51,13 @@ def read_city(path: Path) -> City:
     step = said.pop("step", None)
     if step and not re.fullmatch("[1-9][0-9]{0,9}", step):
         raise refusal(path, f"step: {shown(step)} is no number of seconds, such as 3600")
+    if "start" in said:
+        if not step:
+            raise refusal(path, "start needs the step between rows: add step, in seconds")
+        try:
+            regular_times(said["start"], int(step), 1)
+        except DataError as error:
+            raise refusal(path, f"start: {error}") from error
     if "subdivision" in said and "country" not in said:
         raise refusal(path, "subdivision needs its country: name it")
     city = City(**said, step=int(step) if step else None)

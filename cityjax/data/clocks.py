@@ -25,6 +25,9 @@ _TIME = (
 )
 # Ten digits are 2024123123 where all cells can be read so, and else seconds.
 _COMPACT = r"^((?:19|20)[0-9]{2})(0[1-9]|1[0-2])([0-2][0-9]|3[01])([01][0-9]|2[0-3])?$"
+# January 31, 2024 and 31-Jan-2024, and what follows.
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED = r"(?i)^(?:MONTH[a-z]*\.? ([0-9]{1,2}),?|([0-9]{1,2})[ -]MONTH[a-z]*\.?,?)[ -]([0-9]{4})"
 _EPOCH = r"^(?:(?P<seconds>[0-9]{9,10})|(?P<thousand>[0-9]{10})000)(?:\.0*)?$"
 
 
@@ -44,9 +47,10 @@ def read_clock(
     """Read a column of times, all written in one way.
 
     ISO 8601 with or without offset; 20241231 and 2024123123; D.M.Y; D/M/Y or M/D/Y where the column
-    itself shows which (one of the two must be impossible); also with AM and PM; epoch seconds or
-    milliseconds, which are UTC. What has an offset goes onto the clock of `timezone`; without
-    `timezone`, and where there is no offset, the clock as it is written is that of the place.
+    itself shows which (one of the two must be impossible); with the name of the month in English;
+    also with AM and PM; epoch seconds or milliseconds, which are UTC. What has an offset goes onto
+    the clock of `timezone`; without `timezone`, and where there is no offset, the clock as it is
+    written is that of the place.
 
     refuse: makes the error of the text at an index.
     """
@@ -54,6 +58,9 @@ def read_clock(
 
     if texts.str.contains(_COMPACT).all():
         texts = texts.str.replace(_COMPACT, "$1-$2-$3 $4").str.strip_chars()
+    elif texts.str.contains(_NAMED.replace("MONTH", "[a-z]{3}")).all():
+        for place, month in enumerate(_MONTHS, start=1):
+            texts = texts.str.replace(_NAMED.replace("MONTH", month), f"${{3}}-{place:02}-$1$2")
     parts = texts.str.extract_groups(_TIME).struct.unnest()
     epochs = texts.str.extract_groups(_EPOCH).struct.unnest()
 
@@ -141,6 +148,19 @@ def _slashed(
         message = f"{shown(texts[at])} may be day or month first, and no other row tells"
         raise refuse(at, f"{message}: {_REMEDY}")
     return month_first if no_day.any() else day_first
+
+
+def regular_times(start: str, step: int, count: int) -> "pl.Series":
+    """Return `count` times as text, `step` seconds apart, with the offset of `start` if it has one.
+
+    Raises DataError where `start` is no time.
+    """
+    import polars as pl
+
+    clock = read_clock(pl.Series([start]), lambda _, message: DataError(message))
+    first, zone = (clock.local, "") if clock.instant is None else (clock.instant, "Z")
+    times = (first + step * np.arange(count)).astype("datetime64[s]")
+    return pl.Series(np.char.add(np.datetime_as_string(times), zone))
 
 
 def local_clock(instant: np.ndarray, timezone: str) -> np.ndarray:

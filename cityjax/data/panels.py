@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cityjax.data.cells import Batch, Table, listed, numbers, open_table, refusal, shown
-from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock, skipped
+from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock, regular_times, skipped
 from cityjax.data.files import DataError
 
 if TYPE_CHECKING:
@@ -25,13 +25,14 @@ class Rows(NamedTuple):
     """Rows of a table, as they stand in it.
 
     row: int64 [R], numbers in the file. time: int32 [R], places in `texts`, the cells of the column
-    `clock`. sensor: int32 [R], places in `sensors`, all 0 where the table has no column of sensors
-    (`sensors` is then None). names: of the C columns of values, float32 [R, C].
+    `clock`; without such a column that is None, and they are made from `start`. sensor: int32 [R],
+    places in `sensors`, all 0 where the table has no column of sensors (`sensors` is then None).
+    names: of the C columns of values, float32 [R, C].
     """
 
     path: Path
     row: np.ndarray
-    clock: str
+    clock: str | None
     texts: "pl.Series"
     time: np.ndarray
     sensors: list[str] | None
@@ -75,7 +76,9 @@ def time_columns(table: Table) -> list[int]:
     place = next((i for i, name in enumerate(names) if name in TIME_NAMES), place)
     if re.fullmatch("[0-9][0-9TZ :./+-]*", table.header[place]):
         message = f"{shown(table.header[place])} is no name: the first row names the columns"
-        raise refusal(table.path, f"{message}, one of them time")
+        raise refusal(
+            table.path, f"{message}, one of them time (or give start and step in city.yaml)"
+        )
     return [place]
 
 
@@ -111,15 +114,24 @@ def _codes(cells: "pl.Series") -> tuple["pl.Series", np.ndarray]:
     return different, cells.cast(pl.Enum(different)).to_physical().to_numpy().astype(np.int32)
 
 
-def read_rows(path: Path) -> Rows:
-    """Read a table of times, with a column of sensors or without, and columns of values."""
+def read_rows(path: Path, *, regular: tuple[str, int] | None = None) -> Rows:
+    """Read a table of times, with a column of sensors or without, and columns of values.
+
+    regular: of a table without times, that of the first row and the seconds from row to row.
+    """
     import polars as pl
 
     table = open_table(path)
-    time = time_columns(table)
+    time = [] if regular else time_columns(table)
     _check_names(table, time)
-    named = [i for i, name in enumerate(plain(table.header)) if name in SENSOR_NAMES]
+    names = plain(table.header)
+    named = [i for i, name in enumerate(names) if name in SENSOR_NAMES]
     sensor = next((i for i in named if i not in time), None)
+    if regular:
+        timed = next((i for i, name in enumerate(names) if name in TIME_NAMES), sensor)
+        if timed is not None:
+            message = "start of city.yaml is for a wide table without times: remove one of the two"
+            raise refusal(path, message, column=table.header[timed])
     columns = [i for i in range(len(table.header)) if i not in (*time, sensor)]
     if not columns:
         raise refusal(path, f"has columns {listed(table.header)}: time and values are needed")
@@ -127,9 +139,10 @@ def read_rows(path: Path) -> Rows:
     times, sensors, rows, values = [], [], [], []
     places: dict[str, int] = {}
     for batch in table.batches:
-        different, codes = _codes(texts_of(table, batch, time))
-        times.append(codes + np.int32(sum(map(len, texts))))
-        texts.append(different)
+        if not regular:
+            different, codes = _codes(texts_of(table, batch, time))
+            times.append(codes + np.int32(sum(map(len, texts))))
+            texts.append(different)
         if sensor is not None:
             different, codes = _codes(texts_of(table, batch, [sensor]))
             place = [places.setdefault(name, len(places)) for name in different]
@@ -139,13 +152,15 @@ def read_rows(path: Path) -> Rows:
     if not sum(map(len, rows)):
         raise refusal(path, "the table has no rows")
     row = np.concatenate(rows)
+    if regular:
+        texts, times = [regular_times(*regular, len(row))], [np.arange(len(row), dtype=np.int32)]
     if sensor is not None and len(places) == len(row) > _FEW and sum(map(len, texts)) > _FEW:
         message = "every row has a sensor of its own: name the column otherwise if it counts rows"
         raise refusal(path, message, row[0], table.header[sensor])
     return Rows(
         path,
         row,
-        table.header[time[0]],
+        table.header[time[0]] if time else None,
         pl.concat(texts),
         np.concatenate(times),
         None if sensor is None else list(places),

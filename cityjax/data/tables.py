@@ -40,7 +40,8 @@ def read_series(path: str | Path) -> Series:
     """
     found = find_tables(path)
     city = read_city(found["city"]) if "city" in found else City()
-    rows = read_rows(found["values"])
+    without_times = (city.start, city.step) if city.start and city.step else None
+    rows = read_rows(found["values"], regular=without_times)
     if rows.sensors is not None and len(rows.names) != 1:
         message = f"beside time and sensor there are {listed(rows.names)}: keep the values"
         raise refusal(rows.path, f"{message}, put others into covariates.csv")
