@@ -14,7 +14,7 @@ from cityjax.learner import from_linen
 from cityjax.models import gan
 from cityjax.models.activations import activation
 from cityjax.models.cnn import CNN
-from cityjax.models.layers import Dropout
+from cityjax.models.layers import Dropout, repeated
 from cityjax.models.mlp import MLP
 from cityjax.models.rnn import RNN, EncoderDecoder, GatedMixture, Recurrent
 from cityjax.ops.conv import conv_general_dilated
@@ -471,6 +471,28 @@ def test_dropout_is_off_in_evaluation_and_at_rate_zero():
     x = jnp.asarray(normal(0, 4, 5))
     np.testing.assert_array_equal(Dropout(0.5).apply({}, x, train=False), x)
     np.testing.assert_array_equal(Dropout(0.0).apply({}, x, train=True), x)  # needs no key
+
+
+def test_what_is_repeated_has_the_gradient_of_what_is_broadcast():
+    x, weights = jnp.asarray(normal(0, 1, 3, 4)), jnp.asarray(normal(1, 5, 3, 4))
+
+    def of(repeat):
+        return lambda x: jnp.sum(weights * jnp.sin(repeat(x)))
+
+    ours, plain = of(lambda x: repeated(x, 5)), of(lambda x: jnp.tile(x, (5, 1, 1)))
+    np.testing.assert_array_equal(ours(x), plain(x))
+    for derive in (
+        jax.grad,
+        jax.jacfwd,
+        jax.hessian,
+        lambda f: jax.grad(lambda x: jax.grad(f)(x)[0, 1, 2]),
+    ):
+        np.testing.assert_allclose(derive(ours)(x), derive(plain)(x), atol=1e-5)
+    # No sum over the first axis is left to XLA, nor a product that may round its operands.
+    program = jax.jit(jax.grad(ours)).lower(x).as_text()
+    assert (
+        "stablehlo.reduce" not in program and program.count("precision = [HIGHEST, HIGHEST]") == 1
+    )
 
 
 def test_dropout_draws_by_example_whatever_the_batch(key):

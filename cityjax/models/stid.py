@@ -16,7 +16,7 @@ from cityjax.models.forecasting import (
     neighbours,
     values,
 )
-from cityjax.models.layers import Dropout
+from cityjax.models.layers import Dropout, repeated
 from cityjax.models.ridge import age, filled
 
 
@@ -103,7 +103,8 @@ class STID(nn.Module):
             for part, block in zip(parts, jnp.split(kernel, len(parts)), strict=True):
                 # As rows: the gradient of a kernel is then one matrix product.
                 product = part.reshape(-1, part.shape[-1]) @ block
-                total += product.reshape(*part.shape[:-1], -1)
+                product = product.reshape(*part.shape[:-1], -1)
+                total += repeated(product, batch) if len(product) == 1 else product
             total = total.reshape(batch * sensors, -1) + bias[None]
             for x, (kernel_2, bias_2) in zip(hidden, written, strict=True):
                 total += x @ (kernel_2 @ kernel) + (bias_2 @ kernel)[None]
