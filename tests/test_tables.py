@@ -338,6 +338,7 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["1/2/24", "2/2/24"], 2, "is no time"),
         (["1 Mar 2024", "2 Mai 2024"], 3, "'2 Mai 2024' is no time"),
         (["29 Feb 2024", "30 Feb 2024"], 3, "does not exist"),
+        (["Marble 5 2024", "Marble 6 2024"], 2, "is no time"),
         (["1 Mar 2024", "2024-03-02"], 2, "'1 Mar 2024' is no time"),
     ],
 )
@@ -348,7 +349,7 @@ def test_other_times_are_refused(refused, rows, row, part):
 
 def test_every_month_has_its_name(read):
     days = [datetime.date(2024, month, 1) for month in range(1, 13)]
-    for form in ("%d %b %Y", "%d-%B-%Y", '"%B %d, %Y"'):
+    for form in ("%d %b %Y", "%d-%B-%Y", '"%B %d, %Y"', "%b. %d %Y"):
         text = "date,a\n" + "".join(f"{day.strftime(form)},1\n" for day in days)
         found = read(text, **{"city.yaml": "step: 86400"})
         there = found.time[found.observed[:, 0]]
@@ -366,6 +367,10 @@ def test_values_without_times_begin_at_the_start_of_city_yaml(read, refused):
     # With an offset, on the clock of the place, whose summer begins.
     city = "start: 2024-03-31T00:00Z\nstep: 3600\ntimezone: Europe/Berlin\n"
     assert times(read(values, **{"city.yaml": city})) == [f"03-31T0{h}:00" for h in (1, 2, 3, 4)]
+    # Without a zone the clock is kept as it is written.
+    for start in ("2024-10-27T00:00+02:00", "2024-10-27 00:00", "27-Oct-2024 00:00 -0430"):
+        city = f"start: {start}\nstep: 3600\n"
+        assert times(read(values, **{"city.yaml": city}))[:2] == ["10-27T00:00", "10-27T01:00"]
     told = "start: 2024-03-31 01:00\nstep: 3600\ntimezone: Europe/Berlin\n"
     assert "values.csv, row 3: 2024-03-31 02:00:00 is left out" in refused(
         values, **{"city.yaml": told}
@@ -373,6 +378,8 @@ def test_values_without_times_begin_at_the_start_of_city_yaml(read, refused):
     for table in (hours(1, 2), "station,value\na,1\nb,1\n"):
         message = refused(table, **{"city.yaml": city})
         assert "start of city.yaml is for a wide table without times" in message
+    numbers = refused("61.5,60\n1,2\n3,4\n", **{"city.yaml": city})
+    assert "'61.5' is no name: the first row names the columns" in numbers
     assert "or give start and step in city.yaml" in refused(values)
 
 

@@ -26,8 +26,11 @@ _TIME = (
 # Ten digits are 2024123123 where all cells can be read so, and else seconds.
 _COMPACT = r"^((?:19|20)[0-9]{2})(0[1-9]|1[0-2])([0-2][0-9]|3[01])([01][0-9]|2[0-3])?$"
 # January 31, 2024 and 31-Jan-2024, and what follows.
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_NAMED = r"(?i)^(?:MONTH[a-z]*\.? ([0-9]{1,2}),?|([0-9]{1,2})[ -]MONTH[a-z]*\.?,?)[ -]([0-9]{4})"
+_MONTHS = (
+    *("january|jan", "february|feb", "march|mar", "april|apr", "may", "june|jun", "july|jul"),
+    *("august|aug", "september|sept|sep", "october|oct", "november|nov", "december|dec"),
+)
+_NAMED = r"(?i)^(?:(?:MONTH)\.? ([0-9]{1,2}),?|([0-9]{1,2})[ -](?:MONTH)\.?,?)[ -]([0-9]{4})"
 _EPOCH = r"^(?:(?P<seconds>[0-9]{9,10})|(?P<thousand>[0-9]{10})000)(?:\.0*)?$"
 
 
@@ -58,7 +61,7 @@ def read_clock(
 
     if texts.str.contains(_COMPACT).all():
         texts = texts.str.replace(_COMPACT, "$1-$2-$3 $4").str.strip_chars()
-    elif texts.str.contains(_NAMED.replace("MONTH", "[a-z]{3}")).all():
+    elif texts.str.contains(_NAMED.replace("MONTH", "[a-z]+")).all():
         for place, month in enumerate(_MONTHS, start=1):
             texts = texts.str.replace(_NAMED.replace("MONTH", month), f"${{3}}-{place:02}-$1$2")
     parts = texts.str.extract_groups(_TIME).struct.unnest()
@@ -153,14 +156,17 @@ def _slashed(
 def regular_times(start: str, step: int, count: int) -> "pl.Series":
     """Return `count` times as text, `step` seconds apart, with the offset of `start` if it has one.
 
-    Raises DataError where `start` is no time.
+    An epoch is in UTC. Raises DataError where `start` is no time.
     """
     import polars as pl
 
     clock = read_clock(pl.Series([start]), lambda _, message: DataError(message))
-    first, zone = (clock.local, "") if clock.instant is None else (clock.instant, "Z")
-    times = (first + step * np.arange(count)).astype("datetime64[s]")
-    return pl.Series(np.char.add(np.datetime_as_string(times), zone))
+    offset = ""
+    if clock.instant is not None:
+        east = int(clock.local[0] - clock.instant[0]) // 60
+        offset = f"{'-' if east < 0 else '+'}{abs(east) // 60:02}:{abs(east) % 60:02}"
+    times = (clock.local + step * np.arange(count)).astype("datetime64[s]")
+    return pl.Series(np.char.add(np.datetime_as_string(times), offset))
 
 
 def local_clock(instant: np.ndarray, timezone: str) -> np.ndarray:

@@ -132,6 +132,10 @@ def read_rows(path: Path, *, regular: tuple[str, int] | None = None) -> Rows:
         if timed is not None:
             message = "start of city.yaml is for a wide table without times: remove one of the two"
             raise refusal(path, message, column=table.header[timed])
+        values = [name for name in table.header if re.fullmatch(r"[-+]?[0-9]*[.,][0-9]+", name)]
+        if values:
+            message = f"{shown(values[0])} is no name: the first row names the columns"
+            raise refusal(path, message)
     columns = [i for i in range(len(table.header)) if i not in (*time, sensor)]
     if not columns:
         raise refusal(path, f"has columns {listed(table.header)}: time and values are needed")
