@@ -338,6 +338,7 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["1/2/24", "2/2/24"], 2, "is no time"),
         (["1 Mar 2024", "2 Mai 2024"], 3, "'2 Mai 2024' is no time"),
         (["29 Feb 2024", "30 Feb 2024"], 3, "does not exist"),
+        (["1-Mar-20245 10:00", "1-Mar-20245 11:00"], 2, "is no time"),
         (["Marble 5 2024", "Marble 6 2024"], 2, "is no time"),
         (["1 Mar 2024", "2024-03-02"], 2, "'1 Mar 2024' is no time"),
     ],
@@ -357,7 +358,7 @@ def test_every_month_has_its_name(read):
 
 
 def test_values_without_times_begin_at_the_start_of_city_yaml(read, refused):
-    values = "90217,90218\n1,2\n3,\n\n5,6\n"
+    values = "90217,90218\n1,2\n3,\n5,6\n"
     city = "start: 2015-01-31 23:45\nstep: 900\n"
     series = read(values, **{"city.yaml": city, "adjacency.csv": "1,0.5\n0,1\n"})
     assert series.sensors == ("90217", "90218") and series.step == 900
@@ -378,8 +379,15 @@ def test_values_without_times_begin_at_the_start_of_city_yaml(read, refused):
     for table in (hours(1, 2), "station,value\na,1\nb,1\n"):
         message = refused(table, **{"city.yaml": city})
         assert "start of city.yaml is for a wide table without times" in message
-    numbers = refused("61.5,60\n1,2\n3,4\n", **{"city.yaml": city})
-    assert "'61.5' is no name: the first row names the columns" in numbers
+    for first in ("61.5", "-1", "2e3", "NA", "1709251200"):
+        message = refused(f"{first},60\n1,2\n3,4\n", **{"city.yaml": city})
+        assert f"{first!r} is no name: the first row names the columns" in message
+    # A blank row would move those after it.
+    for blank, row in (("1,2\n,\n5,6\n", 3), ("\n1,2\n", 2), ("1,2\n\n5,6\n", 3)):
+        message = refused(f"a,b\n{blank}", **{"city.yaml": city})
+        assert f"values.csv, row {row}: the row is blank" in message
+    gap = read("a,b\n1,2\nNA,NA\n5,6\n", **{"city.yaml": city})
+    np.testing.assert_array_equal(gap.values, [[1, 2], [NAN, NAN], [5, 6]])
     assert "or give start and step in city.yaml" in refused(values)
 
 

@@ -92,6 +92,13 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+def is_cell(name: str) -> bool:
+    """Whether a name is one that only cells have: a gap, or a number that is no whole one."""
+    number = r"[-+]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[-+]?[0-9]+)?"
+    value = re.fullmatch(number, name.lower()) and not name.isdigit()
+    return bool(value) or name.lower() in MISSING
+
+
 def open_table(path: Path, *, header: bool = True) -> Table:
     """Open a table; without a header its columns are named "1", "2", ... (a CSV only).
 

@@ -30,7 +30,7 @@ _MONTHS = (
     *("january|jan", "february|feb", "march|mar", "april|apr", "may", "june|jun", "july|jul"),
     *("august|aug", "september|sept|sep", "october|oct", "november|nov", "december|dec"),
 )
-_NAMED = r"(?i)^(?:(?:MONTH)\.? ([0-9]{1,2}),?|([0-9]{1,2})[ -](?:MONTH)\.?,?)[ -]([0-9]{4})"
+_NAMED = r"(?i)^(?:(?:MONTH)\.? ([0-9]{1,2}),?|([0-9]{1,2})[ -](?:MONTH)\.?,?)[ -]([0-9]{4})\b"
 _EPOCH = r"^(?:(?P<seconds>[0-9]{9,10})|(?P<thousand>[0-9]{10})000)(?:\.0*)?$"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cityjax.data.cells import Batch, Table, listed, numbers, open_table, refusal, shown
+from cityjax.data.cells import Batch, Table, is_cell, listed, numbers, open_table, refusal, shown
 from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock, regular_times, skipped
 from cityjax.data.files import DataError
 
@@ -76,9 +76,10 @@ def time_columns(table: Table) -> list[int]:
     place = next((i for i, name in enumerate(names) if name in TIME_NAMES), place)
     if re.fullmatch("[0-9][0-9TZ :./+-]*", table.header[place]):
         message = f"{shown(table.header[place])} is no name: the first row names the columns"
-        raise refusal(
-            table.path, f"{message}, one of them time (or give start and step in city.yaml)"
-        )
+        # Digits may be the name of a sensor; longer ones and others are a time.
+        few = re.fullmatch("[0-9]{1,7}", table.header[place])
+        hint = " (or give start and step in city.yaml)" if few else ""
+        raise refusal(table.path, f"{message}, one of them time{hint}")
     return [place]
 
 
@@ -132,10 +133,10 @@ def read_rows(path: Path, *, regular: tuple[str, int] | None = None) -> Rows:
         if timed is not None:
             message = "start of city.yaml is for a wide table without times: remove one of the two"
             raise refusal(path, message, column=table.header[timed])
-        values = [name for name in table.header if re.fullmatch(r"[-+]?[0-9]*[.,][0-9]+", name)]
-        if values:
-            message = f"{shown(values[0])} is no name: the first row names the columns"
-            raise refusal(path, message)
+        epoch = bool(re.fullmatch("1[0-9]{9}([0-9]{3})?", table.header[0]))
+        cells = list(filter(is_cell, table.header)) + list(table.header[:epoch])
+        if cells:
+            raise refusal(path, f"{shown(cells[0])} is no name: the first row names the columns")
     columns = [i for i in range(len(table.header)) if i not in (*time, sensor)]
     if not columns:
         raise refusal(path, f"has columns {listed(table.header)}: time and values are needed")
@@ -157,6 +158,13 @@ def read_rows(path: Path, *, regular: tuple[str, int] | None = None) -> Rows:
         raise refusal(path, "the table has no rows")
     row = np.concatenate(rows)
     if regular:
+        first = 1 if path.name.lower().endswith(".parquet") else 2
+        blank = np.flatnonzero(row != first + np.arange(len(row)))
+        if len(blank):
+            message = (
+                "the row is blank: without times every row counts, write NA in it or remove it"
+            )
+            raise refusal(path, message, first + blank[0])
         texts, times = [regular_times(*regular, len(row))], [np.arange(len(row), dtype=np.int32)]
     if sensor is not None and len(places) == len(row) > _FEW and sum(map(len, texts)) > _FEW:
         message = "every row has a sensor of its own: name the column otherwise if it counts rows"

@@ -104,7 +104,7 @@ class STID(nn.Module):
                 # As rows: the gradient of a kernel is then one matrix product.
                 product = part.reshape(-1, part.shape[-1]) @ block
                 product = product.reshape(*part.shape[:-1], -1)
-                total += repeated(product, batch) if len(product) == 1 else product
+                total += repeated(product, batch) if product.shape[0] == 1 else product
             total = total.reshape(batch * sensors, -1) + bias[None]
             for x, (kernel_2, bias_2) in zip(hidden, written, strict=True):
                 total += x @ (kernel_2 @ kernel) + (bias_2 @ kernel)[None]
