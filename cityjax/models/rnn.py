@@ -101,7 +101,7 @@ class Recurrent(nn.Module):
         projected = jnp.split(projected, gates, axis=-1)
         # Not unrolled: 1, 2, 4, 7, 14 or 28 steps of 28 at a time took an LSTM's update 23, 24, 30,
         # 44, 90 or 32 ms on two cores, a GRU's 18.7, 18.4, 19.9, 24, 21 or 23.
-        # Of a step only its matrix product is kept for the gradient: a quarter less memory.
+        # Beside its inputs only a step's product is kept for the gradient: a quarter less memory.
         policy = jax.checkpoint_policies.dots_saveable
         step = jax.checkpoint(step, policy=policy, prevent_cse=False)
         last, hidden = jax.lax.scan(step, carry, projected)

@@ -23,9 +23,9 @@ def max_pool(
     """Return the maximum of each window of x [B, *space, C].
 
     Equal to `flax.linen.max_pool` of the same arguments, gradients included; but that strides are
-    those of the window unless told otherwise. Among equal maxima the first one, in row-major order
-    of the window, gets the whole gradient. Forward mode, reverse mode and their compositions all
-    work.
+    those of the window unless told otherwise, and that a window with NaN has no gradient. Among
+    equal maxima the first one, in row-major order of the window, gets the whole gradient. Forward
+    mode, reverse mode and their compositions all work.
 
     Args:
         x: [B, *space, C] with as many spatial axes as the window has.
