@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from cityjax.learner import from_linen
 from cityjax.models import linear
@@ -148,6 +149,20 @@ def test_quantiles_by_hand():
     x = np.random.default_rng(0).normal(-12, 2, (1000, 9)).astype(np.float32)
     x[:, 4] = 1000
     assert (np.diff(rising(jnp.asarray(x))) >= 0).all()
+
+
+@every_model
+def test_a_forecast_is_exported_for_any_number_of_windows(name):
+    apply, params, state = compiled(name)
+    (batch,) = export.symbolic_shape("b")
+    given = {
+        key: jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype)
+        for key, array in window().items()
+    }
+    exported = export.export(apply)(params, state, given)
+    inputs = window(3, batch=3)
+    found = exported.call(params, state, inputs)
+    np.testing.assert_allclose(found, apply(params, state, inputs), rtol=1e-5, atol=1e-6)
 
 
 @every_model

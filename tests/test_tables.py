@@ -337,7 +337,8 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["2024-03-01 00:00:00.5", "2024-03-01 00:00:01.5"], 2, "lies between two seconds"),
         (["1/2/24", "2/2/24"], 2, "is no time"),
         (["1 Mar 2024", "2 Mai 2024"], 3, "'2 Mai 2024' is no time"),
-        (["29 Feb 2024", "30 Feb 2024"], 3, "does not exist"),
+        (["29 Feb 2024", "30 Feb 2024"], 3, "'30 Feb 2024' does not exist"),
+        (["2024022923", "2024023023"], 3, "'2024023023' does not exist"),
         (["1-Mar-20245 10:00", "1-Mar-20245 11:00"], 2, "is no time"),
         (["Marble 5 2024", "Marble 6 2024"], 2, "is no time"),
         (["1 Mar 2024", "2024-03-02"], 2, "'1 Mar 2024' is no time"),
@@ -386,6 +387,11 @@ def test_values_without_times_begin_at_the_start_of_city_yaml(read, refused):
     for blank, row in (("1,2\n,\n5,6\n", 3), ("\n1,2\n", 2), ("1,2\n\n5,6\n", 3)):
         message = refused(f"a,b\n{blank}", **{"city.yaml": city})
         assert f"values.csv, row {row}: the row is blank" in message
+    assert times(read("\n\na,b\n1,2\n3,4\n", **{"city.yaml": city}))[0] == "10-27T00:00"
+    message = refused("\n\na,b\n1,2\n\n5,6\n", **{"city.yaml": city})
+    assert "values.csv, row 5: the row is blank" in message
+    message = refused(values, **{"city.yaml": "start: 9999-12-31 22:00\nstep: 3600\n"})
+    assert "3 rows, 3600 s apart, from '9999-12-31 22:00' on go beyond the year 9999" in message
     gap = read("a,b\n1,2\nNA,NA\n5,6\n", **{"city.yaml": city})
     np.testing.assert_array_equal(gap.values, [[1, 2], [NAN, NAN], [5, 6]])
     assert "or give start and step in city.yaml" in refused(values)

@@ -41,11 +41,13 @@ class Batch(NamedTuple):
 class Table(NamedTuple):
     """A table that is being read: its column names, and its rows, which can be read once.
 
-    signs: where the first decimal point and the first decimal comma stood, as they are met.
+    first: number in the file of the first row, blank or not. signs: where the first decimal point
+    and the first decimal comma stood, as they are met.
     """
 
     path: Path
     header: tuple[str, ...]
+    first: int
     batches: Iterator[Batch]
     separator: str
     signs: dict[str, str]
@@ -125,14 +127,12 @@ def open_table(path: Path, *, header: bool = True) -> Table:
     except csv.Error as error:
         raise refusal(path, f"the header cannot be read: {error}", number) from error
     if header:
-        remaining = itertools.chain([(number + 1, rest)], pieces)
+        number, text = number + 1, rest
     else:
         names = tuple(str(1 + place) for place in range(len(names)))
-        remaining = itertools.chain([(number, text)], pieces)
-    batches = (
-        _batch(path, text, number, separator, len(names)) for number, text in remaining if text
-    )
-    return Table(path, names, batches, separator, {})
+    remaining = itertools.chain([(number, text)], pieces)
+    batches = (_batch(path, text, at, separator, len(names)) for at, text in remaining if text)
+    return Table(path, names, number, batches, separator, {})
 
 
 def _pieces(path: Path) -> Iterator[tuple[int, str]]:
@@ -233,7 +233,7 @@ def _open_parquet(path: Path) -> Table:
                 raise refusal(path, message) from error
             yield Batch(1 + start + np.arange(cells.height), cells)
 
-    return Table(path, tuple(schema.names()), batches(), ",", {})
+    return Table(path, tuple(schema.names()), 1, batches(), ",", {})
 
 
 def _as_text(name: str, kind: "pl.DataType", to: str) -> "pl.Expr":

@@ -59,6 +59,7 @@ def read_clock(
     """
     import polars as pl
 
+    written = texts  # as errors show them
     if texts.str.contains(_COMPACT).all():
         texts = texts.str.replace(_COMPACT, "$1-$2-$3 $4").str.strip_chars()
     elif texts.str.contains(_NAMED.replace("MONTH", "[a-z]+")).all():
@@ -76,13 +77,13 @@ def read_clock(
     style = np.select([epoch >= 0, year >= 0, last >= 0], [4, 2, 1], 0) + 8 * offset
     if not style.all():
         at = int(np.argmin(style))
-        if re.search(r":[0-9]{2}[.,][0-9]*[1-9]", texts[at]):
-            raise refuse(at, f"{shown(texts[at])} lies between two seconds: round it to one")
-        raise refuse(at, f"{shown(texts[at])} is no time: {_REMEDY}")
+        if re.search(r":[0-9]{2}[.,][0-9]*[1-9]", written[at]):
+            raise refuse(at, f"{shown(written[at])} lies between two seconds: round it to one")
+        raise refuse(at, f"{shown(written[at])} is no time: {_REMEDY}")
     if (style != style[0]).any():
         at = int(np.argmax(style != style[0]))
-        message = f"{shown(texts[at])} is written otherwise than {shown(texts[0])} in the first row"
-        raise refuse(at, f"{message}: write all times in one way")
+        message = f"{shown(written[at])} is written otherwise than {shown(written[0])}"
+        raise refuse(at, f"{message} in the first row: write all times in one way")
     if style[0] == 4:
         clock, east, known = epoch, np.zeros_like(epoch), True
     else:
@@ -100,7 +101,7 @@ def read_clock(
         bad |= days == _NONE
         if bad.any():
             at = int(np.argmax(bad))
-            raise refuse(at, f"{shown(texts[at])} does not exist: {_REMEDY}")
+            raise refuse(at, f"{shown(written[at])} does not exist: {_REMEDY}")
         clock = clock + DAY * days
     if not known:
         return Clock(clock, None)
@@ -156,7 +157,7 @@ def _slashed(
 def regular_times(start: str, step: int, count: int) -> "pl.Series":
     """Return `count` times as text, `step` seconds apart, with the offset of `start` if it has one.
 
-    An epoch is in UTC. Raises DataError where `start` is no time.
+    An epoch is in UTC. Raises DataError where `start` is no time, or the last is after 9999.
     """
     import polars as pl
 
@@ -166,6 +167,9 @@ def regular_times(start: str, step: int, count: int) -> "pl.Series":
         east = int(clock.local[0] - clock.instant[0]) // 60
         offset = f"{'-' if east < 0 else '+'}{abs(east) // 60:02}:{abs(east) % 60:02}"
     times = (clock.local + step * np.arange(count)).astype("datetime64[s]")
+    if times[-1] >= np.datetime64("10000"):
+        message = f"{count} rows, {step} s apart, from {shown(start)} on go beyond the year 9999"
+        raise DataError(f"{message}: correct start or step of city.yaml")
     return pl.Series(np.char.add(np.datetime_as_string(times), offset))
 
 

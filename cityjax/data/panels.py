@@ -158,13 +158,12 @@ def read_rows(path: Path, *, regular: tuple[str, int] | None = None) -> Rows:
         raise refusal(path, "the table has no rows")
     row = np.concatenate(rows)
     if regular:
-        first = 1 if path.name.lower().endswith(".parquet") else 2
-        blank = np.flatnonzero(row != first + np.arange(len(row)))
+        blank = np.flatnonzero(row != table.first + np.arange(len(row)))
         if len(blank):
             message = (
                 "the row is blank: without times every row counts, write NA in it or remove it"
             )
-            raise refusal(path, message, first + blank[0])
+            raise refusal(path, message, table.first + blank[0])
         texts, times = [regular_times(*regular, len(row))], [np.arange(len(row), dtype=np.int32)]
     if sensor is not None and len(places) == len(row) > _FEW and sum(map(len, texts)) > _FEW:
         message = "every row has a sensor of its own: name the column otherwise if it counts rows"
