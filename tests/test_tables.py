@@ -231,6 +231,62 @@ def test_decimal_commas_and_points_do_not_mix(refused):
     assert "'1.234,5' is no number" in refused("time;a\n2024-03-01;1.234,5\n2024-03-02;1\n")
 
 
+def days(*values, separator=","):
+    """A table of daily rows of one sensor, separated as given."""
+    rows = [f"2024-03-0{day}{separator}{value}\n" for day, value in enumerate(values, start=1)]
+    return "".join([f"time{separator}a\n", *rows])
+
+
+@pytest.mark.parametrize("size", [8, 1 << 23])
+@pytest.mark.parametrize(("separator", "sign"), [(",", "."), (";", "."), (";", ","), ("\t", ",")])
+@pytest.mark.parametrize(
+    ("values", "grouped", "other"),
+    [("919 1,012 1,004", 3, 2), ("-1,012 0 -7", 2, 4), ("12,000 NA 999 1,010", 2, 4)],
+)
+def test_separators_of_thousands_are_refused(
+    refused, monkeypatch, values, grouped, other, separator, sign, size
+):
+    monkeypatch.setattr(cells, "BATCH", size)
+    values = values.replace(",", sign).split()
+    message = refused(days(*values, separator=separator))
+    cell, whole = values[grouped - 2], values[other - 2]
+    assert f"row {grouped}, column 'a': '{cell}' beside '{whole}' (row {other})" in message
+    assert f"write {cell.replace(sign, '')}, or {cell}0 if the mark is decimal" in message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "1.012 0.919 12.345",  # a fixed number of decimals
+        "1.012 1.919 0",  # but for zeros
+        "1.012 919 1.5",  # no zeros at the end
+        "1.012 919 1.0120",
+        "-1.012 919 0.125",
+        "1.012 919 1012.345",
+        "1.012 919 1919",  # a thousand without a separator
+    ],
+)
+@pytest.mark.parametrize("sign", [".", ","])
+def test_decimals_of_three_digits_are_read(read, values, sign):
+    series = read(days(*values.replace(".", sign).split(), separator=";"))
+    np.testing.assert_array_equal(series.values[:, 0], np.float32(values.split()))
+
+
+def test_one_decimal_shows_what_the_marks_of_a_table_are(read):
+    series = read(hours("1.012,919", "919,2.5", header="time,a,b"))
+    np.testing.assert_array_equal(series.values, np.float32([[1.012, 919], [919, 2.5]]))
+    # What has no mark in a column of its own says nothing: cars, and their speed.
+    series = read(hours("1.012,919", "1.919,12", header="time,a,b"))
+    np.testing.assert_array_equal(series.values, np.float32([[1.012, 919], [1.919, 12]]))
+
+
+def test_distances_have_no_separators_of_thousands(refused):
+    message = refused(THREE, **{"distances.csv": "from;to;distance\na;b;1,012\nb;c;919\n"})
+    assert "distances.csv, row 2, column 'distance': '1,012' beside '919' (row 3)" in message
+    message = refused(THREE, **{"adjacency.csv": "a;b;c\n1;1,012;3\n1;2;4\n1;7;9\n"})
+    assert "adjacency.csv, row 2, column 'b': '1,012' beside '7' (row 4)" in message
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -1,10 +1,11 @@
-"""Tables as text: CSV and Parquet files in batches of cells, and cells as numbers.
+"""Tables as text: CSV and Parquet files in batches of cells; `data.numerals` reads numbers.
 
 Row numbers are those of the file: lines of a CSV, where the header is row 1; rows of a Parquet
 file, counted from 1. However large the file, one batch of it is held at a time.
 """
 
 import csv
+import dataclasses
 import gzip
 import io
 import itertools
@@ -38,11 +39,27 @@ class Batch(NamedTuple):
     cells: "pl.DataFrame"
 
 
+@dataclasses.dataclass
+class Marks:
+    """The points and commas in the numbers of a table, as they are met.
+
+    signs: where the first decimal point and the first decimal comma stood. decimal: whether one of
+    them is surely decimal. By column, the first cell of a kind, its row and its text: grouped, that
+    may have a separator of thousands, 1,012; below, a whole number from 1 to 999. above: columns
+    with a number of 1000 or more that is written without a separator.
+    """
+
+    signs: dict[str, str] = dataclasses.field(default_factory=dict)
+    decimal: bool = False
+    grouped: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    below: dict[int, tuple[int, str]] = dataclasses.field(default_factory=dict)
+    above: set[int] = dataclasses.field(default_factory=set)
+
+
 class Table(NamedTuple):
     """A table that is being read: its column names, and its rows, which can be read once.
 
-    first: number in the file of the first row, blank or not. signs: where the first decimal point
-    and the first decimal comma stood, as they are met.
+    first: number in the file of the first row, blank or not. marks: what its numbers told so far.
     """
 
     path: Path
@@ -50,7 +67,7 @@ class Table(NamedTuple):
     first: int
     batches: Iterator[Batch]
     separator: str
-    signs: dict[str, str]
+    marks: Marks
 
     def whole(self) -> Batch:
         """Return all rows at once, for small tables."""
@@ -132,7 +149,7 @@ def open_table(path: Path, *, header: bool = True) -> Table:
         names = tuple(str(1 + place) for place in range(len(names)))
     remaining = itertools.chain([(number, text)], pieces)
     batches = (_batch(path, text, at, separator, len(names)) for at, text in remaining if text)
-    return Table(path, names, number, batches, separator, {})
+    return Table(path, names, number, batches, separator, Marks())
 
 
 def _pieces(path: Path) -> Iterator[tuple[int, str]]:
@@ -233,7 +250,7 @@ def _open_parquet(path: Path) -> Table:
                 raise refusal(path, message) from error
             yield Batch(1 + start + np.arange(cells.height), cells)
 
-    return Table(path, tuple(schema.names()), 1, batches(), ",", {})
+    return Table(path, tuple(schema.names()), 1, batches(), ",", Marks())
 
 
 def _as_text(name: str, kind: "pl.DataType", to: str) -> "pl.Expr":
@@ -246,71 +263,3 @@ def _as_text(name: str, kind: "pl.DataType", to: str) -> "pl.Expr":
     if kind == pl.Boolean:
         column = column.cast(pl.Int8)
     return column.cast(pl.String).str.strip_chars(" \t\xa0").alias(to)
-
-
-def numbers(
-    table: Table, batch: Batch, columns: Sequence[int], *, double: bool = False
-) -> np.ndarray:
-    """Return the cells of some columns as float32 or float64 [R, C], NaN where missing.
-
-    Missing is an empty cell, NA, N/A, NaN, null, none or -, in either case. In a table that is not
-    separated by commas a comma may be the decimal sign, in all cells or in none.
-
-    Raises DataError for any other cell, an infinite one included, with its row and column, and for
-    a column that float32 would round by more than a tenth of what it changes from row to row.
-    """
-    import polars as pl
-
-    cells = batch.cells.select([str(column) for column in columns])
-    found = cells.select(pl.all().cast(pl.Float64, strict=False))
-    wrong = {}
-    for place, name in enumerate(cells.columns):
-        if found[name].null_count() > cells[name].null_count():
-            odd = cells[name].is_not_null() & found[name].is_null()
-            odd &= ~cells[name].str.to_lowercase().is_in(MISSING)
-            if table.separator != "," and odd.any():
-                commas = odd & cells[name].str.contains(r"^[+-]?[0-9]*,[0-9]+$")
-                _note_sign(table, batch, columns[place], ",", commas)
-                plain = cells[name].str.replace(",", ".", literal=True)
-                plain = plain.zip_with(commas, pl.Series([None], dtype=pl.String))
-                found = found.with_columns(found[name].fill_null(plain.cast(pl.Float64)))
-                odd &= ~commas
-            if odd.any():
-                wrong.setdefault(int(odd.arg_max() or 0), place)
-        if table.separator != ",":
-            points = cells[name].str.contains(".", literal=True).fill_null(False)
-            _note_sign(table, batch, columns[place], ".", points & found[name].is_not_null())
-    if wrong:
-        row = min(wrong)
-        cell = shown(cells[row, wrong[row]])
-        message = f"{cell} is no number: write 1234.5, or leave it empty (or NA, NaN, null, -); "
-        message += "text belongs into columns named time, sensor, from or to"
-        raise refusal(table.path, message, batch.rows[row], table.header[columns[wrong[row]]])
-    exact = found.fill_null(np.nan).to_numpy().reshape(len(batch.rows), len(columns))
-    with np.errstate(over="ignore"):
-        array = exact if double else exact.astype(np.float32)
-    if np.isinf(array).any():
-        row, place = np.argwhere(np.isinf(array))[0]
-        message = f"{shown(cells[int(row), int(place)])} is too large or infinite: leave it empty"
-        raise refusal(table.path, message, batch.rows[row], table.header[columns[place]])
-    for place, rounded in enumerate(np.abs(exact - array).T):
-        changes = np.abs(np.diff(exact[:, place]))
-        changes = changes[changes > 0]  # not of what is missing
-        if len(changes) and np.nanmedian(rounded) > np.median(changes) / 10:
-            row = int(np.nanargmax(rounded))
-            message = f"{shown(cells[row, place])} has more digits than are kept, about seven, and"
-            message += " they change from row to row: subtract a constant from the column"
-            raise refusal(table.path, message, batch.rows[row], table.header[columns[place]])
-    return array
-
-
-def _note_sign(table: Table, batch: Batch, column: int, sign: str, where: "pl.Series") -> None:
-    """Remember the first cell with a decimal sign; refuse the second of two different ones."""
-    if sign not in table.signs and where.any():
-        row = int(where.arg_max() or 0)
-        number, name = batch.rows[row], table.header[column]
-        table.signs[sign] = f"{shown(batch.cells[row, str(column)])} (row {number})"
-        if len(table.signs) == 2:
-            both = " and ".join(table.signs.values())
-            message = f"decimal points and commas in one table, {both}: write points only"
-            raise refusal(table.path, message, number, name)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cityjax.data.cells import Batch, Table, is_cell, listed, numbers, open_table, refusal, shown
+from cityjax.data.cells import Batch, Table, is_cell, listed, open_table, refusal, shown
 from cityjax.data.clocks import DAY, Clock, goes_back, moment, read_clock, regular_times, skipped
 from cityjax.data.files import DataError
+from cityjax.data.numerals import numbers, refuse_thousands
 
 if TYPE_CHECKING:
     import polars as pl
@@ -154,6 +155,7 @@ def read_rows(path: Path, *, regular: tuple[str, int] | None = None) -> Rows:
             sensors.append(np.asarray(place, np.int32)[codes])
         rows.append(batch.rows)
         values.append(numbers(table, batch, columns))
+    refuse_thousands(table)
     if not sum(map(len, rows)):
         raise refusal(path, "the table has no rows")
     row = np.concatenate(rows)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cityjax.data.cells import Batch, Table, listed, numbers, open_table, refusal, shown
+from cityjax.data.cells import Batch, Table, listed, open_table, refusal, shown
 from cityjax.data.files import DataError
 from cityjax.data.graphs import from_edges, gaussian_kernel
+from cityjax.data.numerals import numbers, refuse_thousands
 from cityjax.data.panels import SENSOR_NAMES, plain
 
 LATITUDES, LONGITUDES = ("lat", "latitude"), ("lon", "lng", "long", "longitude")
@@ -101,6 +102,7 @@ def _read_matrix(path: Path, sensors: Sequence[str], in_order: bool) -> np.ndarr
         columns = [first + place for place in places_of(path, names, sensors)]
         rows = columns if not first else places_of(path, _names(batch, 0), sensors, batch.rows)
     weights = numbers(table, batch, columns)
+    refuse_thousands(table)
     _refuse_negative(table, batch, columns, weights)
     return weights[rows]
 
@@ -125,6 +127,7 @@ def _read_list(path: Path, kind: str, sensors: Sequence[str]) -> np.ndarray:
     values = np.ones((len(batch.rows), 1), np.float32)
     if lengths:
         values = numbers(table, batch, lengths)
+        refuse_thousands(table)
         _refuse_negative(table, batch, lengths, values)
     edges = zip(_names(batch, start), _names(batch, end), values[:, 0].tolist(), strict=True)
     try:
