@@ -267,7 +267,9 @@ def test_separators_of_thousands_are_refused(
     ],
 )
 @pytest.mark.parametrize("sign", [".", ","])
-def test_decimals_of_three_digits_are_read(read, values, sign):
+@pytest.mark.parametrize("size", [8, 1 << 23])
+def test_decimals_of_three_digits_are_read(read, monkeypatch, values, sign, size):
+    monkeypatch.setattr(cells, "BATCH", size)
     series = read(days(*values.replace(".", sign).split(), separator=";"))
     np.testing.assert_array_equal(series.values[:, 0], np.float32(values.split()))
 

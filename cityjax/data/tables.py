@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from cityjax.data.arrange import Panel, arrange
 from cityjax.data.cells import SUFFIXES, is_table, listed, refusal, shown
 from cityjax.data.city_file import City, holiday_table, public_holidays, read_city
 from cityjax.data.clocks import moment
 from cityjax.data.files import DataError
-from cityjax.data.panels import SENSOR_NAMES, TIME_NAMES, Panel, arrange, plain, read_rows
+from cityjax.data.panels import SENSOR_NAMES, TIME_NAMES, plain, read_rows
 from cityjax.data.sensor_tables import places_of, read_coordinates, read_graph
 from cityjax.data.series import Series, checked, regular
 
