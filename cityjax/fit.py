@@ -2,23 +2,23 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cityjax.data.sources import Batches, Source
-from cityjax.learner import Learner, State, Sums
+from cityjax.learner import Learner, State, Sums, data_key
 from cityjax.metrics import Metric, finalize
-from cityjax.parallel import Trainer
+from cityjax.parallel import Trainer, as_tree
 
 
 class Hook(NamedTuple):
     """`call(step, state, sums)` at every multiple of `every` steps, and after the last step.
 
     every: None for after every dispatch, wherever it ends. sums: of the updates since the last
-    multiple of `log_every`. The state is donated to the next update: a hook that keeps it copies.
+    multiple of `log_every`. Both are donated to the next update: a hook that keeps them copies.
     """
 
     every: int | None
@@ -38,17 +38,21 @@ def fit(
 ) -> State:
     """Train until `state.step` is `steps`, and return the state.
 
-    learner: a Learner, or a Trainer that holds its compiled programs. chunk: updates per dispatch.
-    Dispatches end at multiples of chunk and of every interval, counted from step 0, so that a
-    resumed run dispatches the same programs as an unbroken one. sums: those of the interval that a
-    resumed run stopped in. The state passed in is donated: use the one returned.
+    learner: a Learner, or a Trainer that says on which devices. Compiled programs are kept with a
+    Trainer, and with the last Learner. source: any `(key, step) -> batch`; of a plain function the
+    arrays that it closes over are constants of the program. chunk: updates per dispatch. Dispatches
+    end at multiples of chunk and, where there are hooks, of every interval, counted from step 0, so
+    that a resumed run dispatches the same programs as an unbroken one. sums: those of the interval
+    that a resumed run stopped in. The state passed in is donated: use the one returned.
 
     Raises ValueError where chunk, log_every or an interval is below 1.
     """
     intervals = [chunk, log_every, *(hook.every for hook in hooks if hook.every is not None)]
     if min(intervals) < 1:
         raise ValueError(f"chunk, log_every and intervals {intervals} must be at least 1")
-    trainer = learner if isinstance(learner, Trainer) else Trainer(learner)
+    if not hooks:  # nobody asks for sums
+        intervals = [chunk]
+    trainer = learner if isinstance(learner, Trainer) else _trainer(learner)
     source = trainer.place(source)
     state = trainer.place(state)
     step = int(state.step)
@@ -81,56 +85,78 @@ def score(
     batches: Batches,
     metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, float]:
-    """Evaluate one split: sums over all its batches, each divided once."""
-    trainer = learner if isinstance(learner, Trainer) else Trainer(learner)
+    """Evaluate one split: sums over all its batches, each divided once.
+
+    metrics: those that the learner was made with, which know how their sums become numbers; of a
+    name without one, such as the loss, it is sum / count. Compiled programs are kept as by `fit`.
+    """
+    trainer = learner if isinstance(learner, Trainer) else _trainer(learner)
     return finalize(trainer.evaluate(state, batches), metrics or {})
 
 
-def predict(learner: Learner, state: State, batches: Batches) -> np.ndarray:
+def predict(learner: Learner, state: State, batches: Batches) -> Any:
     """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are.
 
-    Raises ValueError where there is no batch.
+    Outputs are an array or a tree of them. Raises ValueError where there is no batch.
     """
     if not batches.count:
         raise ValueError("predictions of a split without examples")
     outputs = _compiled(learner)
     # One batch at a time, each into its place: run at once, their scratch memory adds up.
-    found = np.zeros(0)
+    source = as_tree(batches.source)
+    found = None
     for number in range(batches.count):
-        rows = jax.device_get(outputs(state, batches.source, jnp.int32(number)))
-        if not number:
-            found = np.empty((batches.count * len(rows), *rows.shape[1:]), rows.dtype)
-        found[number * len(rows) :][: len(rows)] = rows
+        rows = jax.device_get(outputs(state, source, jnp.int32(number)))
+        if found is None:
+            found = jax.tree.map(
+                lambda part: np.empty((batches.count * len(part), *part.shape[1:]), part.dtype),
+                rows,
+            )
+        for whole, part in zip(jax.tree.leaves(found), jax.tree.leaves(rows), strict=True):
+            whole[number * len(part) :][: len(part)] = part
     return found
 
 
 @functools.lru_cache(maxsize=1)
-def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], jax.Array]:
+def _trainer(learner: Learner) -> Trainer:
+    """Return what trains and scores on one device; that of the last learner is kept."""
+    return Trainer(learner)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], Any]:
     """Return what predicts one batch; that of the last learner is kept, for its other states."""
 
     @jax.jit
-    def outputs(state: State, source: Source, number: jax.Array) -> jax.Array:
-        return learner.predict(state, source(state.key, number)["inputs"])
+    def outputs(state: State, source: Source, number: jax.Array) -> Any:
+        return learner.predict(state, source(data_key(state), number)["inputs"])
 
     return outputs
 
 
 def predict_mean(
     learner: Learner, states: Iterable[State], parts: Mapping[str, Batches]
-) -> dict[str, np.ndarray]:
-    """Return the mean of what several states predict of each part, [N, ...], as `predict` has it.
+) -> dict[str, Any]:
+    """Return the mean of what several states predict of each part, as `predict` has it.
 
     Each state adds its predictions to a sum before the next is asked for: memory does not grow with
     their number, and an iterator may read them one by one. Raises ValueError where there is none.
     """
-    sums: dict[str, np.ndarray] = {}
+
+    def inexact(values: np.ndarray) -> np.ndarray:  # the mean of whole numbers need not be whole
+        return values if jnp.issubdtype(values.dtype, jnp.inexact) else values.astype(np.float64)
+
+    sums: dict[str, Any] = {}
     count = 0
     for count, state in enumerate(states, start=1):
         for name, batches in parts.items():
-            outputs = predict(learner, state, batches)
-            if not jnp.issubdtype(outputs.dtype, jnp.inexact):  # their mean need not be whole
-                outputs = outputs.astype(np.float64)
-            sums[name] = np.add(sums[name], outputs, out=sums[name]) if count > 1 else outputs
+            outputs = jax.tree.map(inexact, predict(learner, state, batches))
+            if count > 1:
+                jax.tree.map(
+                    lambda total, more: np.add(total, more, out=total), sums[name], outputs
+                )
+            else:
+                sums[name] = outputs
     if not count:
         raise ValueError("the mean of the predictions of no states")
-    return {name: np.divide(total, count, out=total) for name, total in sums.items()}
+    return jax.tree.map(lambda total: np.divide(total, count, out=total), sums)

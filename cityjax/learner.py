@@ -5,6 +5,7 @@ A learner is four pure functions, as an Optax optimiser is two; whatever trains 
 reports.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -149,9 +150,11 @@ def new_state(key: jax.Array, params: Any, model_state: Any, opt_state: Any) -> 
 def from_linen(module: Any) -> Model:
     """Make a Model of a Flax Linen module called as `module(inputs, train=, axis_name=)`.
 
-    Variables outside the "params" collection (batch statistics) become the model state. Noise is
-    drawn from the rng stream "dropout".
+    It is given those of the two that its `__call__` names. Variables outside the "params"
+    collection (batch statistics) become the model state. Noise is drawn from the rng stream
+    "dropout".
     """
+    named = inspect.signature(type(module).__call__).parameters
 
     def init(key: jax.Array, inputs: Any) -> tuple[Any, Any]:
         variables = dict(module.init({"params": key}, inputs))
@@ -167,11 +170,11 @@ def from_linen(module: Any) -> Model:
         train: bool = False,
         axis_name: str | None = None,
     ) -> tuple[Any, Any]:
+        options = {"train": train, "axis_name": axis_name}
         outputs, changed = module.apply(
             {"params": params, **model_state},
             inputs,
-            train=train,
-            axis_name=axis_name,
+            **{name: value for name, value in options.items() if name in named},
             rngs=None if key is None else {"dropout": key},
             mutable=list(model_state) if train else [],
         )

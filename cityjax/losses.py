@@ -23,6 +23,7 @@ def softmax_cross_entropy(outputs: jax.Array, batch: Mapping[str, Any]) -> Sums:
         raise ValueError(f"mask has shape {mask.shape}, targets {targets.shape}")
     # Masked logits are replaced as well: the gradient of a masked NaN would be NaN, not zero.
     outputs, targets = jnp.where(mask[..., None], outputs, 0), jnp.where(mask, targets, 0)
+    outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
     values = optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
     return masked_sum(values, mask)
 

@@ -34,12 +34,22 @@ class MetricError(UserError):
 
 def ratio(sums: tuple[Any, Any]) -> Any:
     """Divide (sum, count): the default `finalize`. An empty count gives NaN, not zero."""
-    total, count = sums
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+    return mean(*sums, empty=jnp.nan)
+
+
+def mean(total: Any, count: Any, empty: float = 0.0) -> Any:
+    """Divide a sum by its count, which may be of weights and below 1; `empty` where it is 0."""
+    return jnp.where(count > 0, total / jnp.where(count > 0, count, 1), empty)
 
 
 def finalize(sums: Mapping[str, Any], metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Turn accumulated sums into numbers; names without a metric (losses) are sum / count."""
+    """Turn accumulated sums into numbers; names without a metric (losses) are sum / count.
+
+    metrics: those they were accumulated by. Raises ValueError where one lacks and there is no pair.
+    """
+    for name, value in sums.items():
+        if name not in metrics and len(value) != 2:
+            raise ValueError(f"{name!r} is no sum and count: give finalize or score its metric")
     values = {
         name: metrics[name].finalize(value) if name in metrics else ratio(value)
         for name, value in sums.items()
@@ -52,6 +62,7 @@ def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array
 
     mask: [B] or any leading part of the shape of values; it holds for the axes it lacks.
     Masked values may be anything, NaN included: they touch neither the sum nor its gradient.
+    Sums are of single precision at least: of bfloat16 a count would end at 256.
     """
     if mask.shape != values.shape[: mask.ndim]:
         raise ValueError(
@@ -60,7 +71,8 @@ def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array
         )
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     mask = jnp.broadcast_to(mask, values.shape).astype(bool)
-    return jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask, dtype=values.dtype)
+    kind = jnp.promote_types(values.dtype, jnp.float32)
+    return jnp.sum(jnp.where(mask, values, 0), dtype=kind), jnp.sum(mask, dtype=kind)
 
 
 def at_horizon(
@@ -110,22 +122,18 @@ def class_targets(outputs: jax.Array, batch: Mapping[str, Any]) -> jax.Array:
 
 def accuracy() -> Metric:
     """Share of examples whose largest logit [B, K] is the target class [B]."""
-
-    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-        right = jnp.argmax(outputs, axis=-1) == class_targets(outputs, batch)
-        return masked_sum(right.astype(outputs.dtype), batch["mask"])
-
-    return Metric(accumulate, better="higher")
+    return Metric(_share(jnp.equal), better="higher")
 
 
 def error() -> Metric:
     """Share of examples whose largest logit [B, K] is not the target class [B]."""
+    return Metric(_share(jnp.not_equal))
 
-    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
-        wrong = jnp.argmax(outputs, axis=-1) != class_targets(outputs, batch)
-        return masked_sum(wrong.astype(outputs.dtype), batch["mask"])
 
-    return Metric(accumulate)
+def _share(of: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., Any]:
+    return lambda outputs, batch: masked_sum(
+        of(jnp.argmax(outputs, axis=-1), class_targets(outputs, batch)), batch["mask"]
+    )
 
 
 def _mean(size: Callable[[jax.Array], jax.Array], at: Horizon) -> Metric:
@@ -163,12 +171,15 @@ def mean_absolute_percentage_error(*, at: Horizon = None) -> Metric:
     return Metric(accumulate)
 
 
-def pearson(*, at: Horizon = None) -> Metric:
-    """Correlation of outputs and targets over all that is pooled; NaN where either is constant."""
+def pearson(*, at: Horizon = None, about: float = 0.0) -> Metric:
+    """Correlation of outputs and targets over all that is pooled; NaN where either is constant.
+
+    about: roughly their mean: far from it, single precision loses what they differ by.
+    """
 
     def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[jax.Array, ...]:
         difference, mask = masked_difference(outputs, batch, at)
-        targets = jnp.where(mask, at_horizon(outputs, batch, at)[1], 0)
+        targets = jnp.where(mask, at_horizon(outputs, batch, at)[1] - about, 0)
         outputs = difference + targets
         products = (targets, outputs, targets * targets, outputs * outputs, targets * outputs)
         sums = [masked_sum(product, mask) for product in products]
@@ -176,7 +187,7 @@ def pearson(*, at: Horizon = None) -> Metric:
 
     def correlation(sums: tuple[Any, ...]) -> Any:
         count, *totals = sums
-        y, p, yy, pp, yp = (total / jnp.maximum(count, 1) for total in totals)
+        y, p, yy, pp, yp = (mean(total, count) for total in totals)
         square = (yy - y * y) * (pp - p * p)
         scale = jnp.sqrt(jnp.where(square > 0, square, 1))
         return jnp.where(square > 0, (yp - y * p) / scale, jnp.nan)
@@ -247,7 +258,7 @@ def _interval(of: Callable[..., jax.Array], at: Horizon) -> Metric:
 
 def coverage(*, at: Horizon = None) -> Metric:
     """Share of targets between the first and the last quantile of outputs [B, H, N, Q]."""
-    return _interval(lambda low, high, y: ((low <= y) & (y <= high)).astype(low.dtype), at)
+    return _interval(lambda low, high, y: (low <= y) & (y <= high), at)
 
 
 def width(*, at: Horizon = None) -> Metric:
@@ -284,11 +295,11 @@ _POINT: dict[str, Callable[..., Metric]] = {
 }
 
 
-def by_name(name: str, quantiles: Sequence[float] = ()) -> Metric:
+def by_name(name: str, quantiles: Sequence[float] = (), *, about: float = 0.0) -> Metric:
     """Return "measure@h", exactly h steps ahead, "measure@1-h", pooled, or "measure", over all.
 
     quantiles: the levels of outputs [B, H, N, Q]; measures of a point are then of the level
-    nearest the median. Raises MetricError for a name that is none.
+    nearest the median. about: roughly the mean of the targets. Raises MetricError for other names.
     """
     measure, separator, lead = name.partition("@")
     steps = tuple(int(step) for step in re.findall(r"\d+", lead))
@@ -296,7 +307,8 @@ def by_name(name: str, quantiles: Sequence[float] = ()) -> Metric:
         raise MetricError(f"metric {name!r}: a step ahead, or 1-h, is expected after @: mae@1-3")
     at = None if not steps else steps[0] if len(steps) == 1 else (steps[0], steps[1])
     intervals = {"coverage": coverage, "width": width, "crps": partial(crps, quantiles)}
-    known = {**_POINT, **intervals} if len(quantiles) else _POINT
+    known = {**_POINT, "pcc": partial(pearson, about=about)}
+    known |= intervals if len(quantiles) else {}
     if measure not in known:
         raise MetricError(f"metric {name!r}: {measure!r} is unknown: {', '.join(known)}")
     metric = known[measure](at=at)

@@ -32,8 +32,14 @@ _NO_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDU
 def choose(parallel: str, batch_size: int) -> str:
     """Resolve "auto" to "pmap" where several local devices divide the batch, else to "jit".
 
-    Raises UserError where "pmap" is asked for and the devices do not divide the batch.
+    Raises UserError where "pmap" is asked for and the devices do not divide the batch, and where
+    several processes run: each would train alone, and write into the same folder.
     """
+    if jax.process_count() > 1:
+        raise UserError(
+            f"this is one of {jax.process_count()} processes of JAX: a run takes the devices of one"
+            " process alone: start it once, without jax.distributed"
+        )
     devices = jax.local_device_count()
     if parallel == "pmap" and batch_size % devices:
         raise UserError(
@@ -103,6 +109,12 @@ def compiled(lowered: Any) -> Any:
     return lowered.compile()
 
 
+def as_tree(source: Any) -> Any:
+    """Return a source that compiled programs can be given: of a plain function, a pytree of it."""
+    plain = callable(source) and jax.tree_util.all_leaves([source])
+    return jax.tree_util.Partial(source) if plain else source
+
+
 def _padded(batch: Batch, count: int) -> Batch:
     """Repeat the last row, with mask zero, until `count` divides the batch: sums stay exact."""
     size = batch["mask"].shape[0]
@@ -134,9 +146,9 @@ def _primitives(jaxpr: Any) -> set[str]:
 class Trainer:
     """The compiled programs of one learner: `train` for k updates, `evaluate` for one split.
 
-    A program is compiled once per number of updates and serves all seeds of a run;
-    `compile_seconds` adds up what tracing and compiling for training took. devices: under pmap, the
-    local ones by default.
+    A program is compiled once for each number of updates and shapes of arrays, and serves all seeds
+    of a run; `compile_seconds` adds up what tracing and compiling for training took. devices: under
+    pmap, the local ones by default.
     """
 
     def __init__(
@@ -148,13 +160,14 @@ class Trainer:
         self.learner, self.parallel = learner, parallel
         self.devices = list(devices or jax.local_devices()) if parallel == "pmap" else None
         self.compile_seconds = 0.0
-        self._training: dict[int, Any] = {}
+        self._programs: dict[Any, Any] = {}
         # Evaluations repeat; what they read is put on the devices once. Keyed by identity, beside
         # the source itself so that its identity stays taken.
-        self._evaluation: dict[int, tuple[Source, Source, Any]] = {}
+        self._placed: dict[int, tuple[Source, Source]] = {}
 
     def place(self, tree: Any) -> Any:
         """Put arrays where the programs want them: on every device of the pmap, or as they are."""
+        tree = as_tree(tree)
         if self.devices is None:
             return tree
         mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,))
@@ -162,7 +175,8 @@ class Trainer:
 
     def train(self, state: State, sums: Sums, source: Source, updates: int) -> tuple[State, Sums]:
         """Do `updates` updates in one dispatch, adding to `sums`; state and sums are donated."""
-        program = self._program(state, sums, source, updates)
+        function = partial(self._updates, updates)
+        program = self._program(updates, function, (0, 1), state, sums, source)
         return self._settled(program(state, sums, source, *self._index()))
 
     def zero_sums(self, state: State, source: Source) -> Sums:
@@ -182,12 +196,11 @@ class Trainer:
             raise ValueError("a split without batches cannot be evaluated")
         original = batches.source
         shapes = jax.eval_shape(self.learner.evaluate, state, self._batch_shapes(state, original))
-        sums = self.zeros(shapes)
-        if id(original) not in self._evaluation:
-            source = self.place(original)
-            program = self._compile(self._measure, (1,), state, sums, source, jnp.int32(0))
-            self._evaluation[id(original)] = original, source, program
-        _, source, evaluation = self._evaluation[id(original)]
+        sums, source = self.zeros(shapes), self.place(original)
+        if self.devices is not None:
+            source = self._placed.setdefault(id(original), (original, source))[1]
+        given = state, sums, source, jnp.int32(0)
+        evaluation = self._program("evaluate", self._measure, (1,), *given)
         # Each batch adds to the sums of the one before: run at once, their scratch memory adds up.
         for number in range(batches.count):
             outputs = evaluation(state, sums, source, jnp.int32(number), *self._index())
@@ -195,15 +208,30 @@ class Trainer:
         return sums
 
     def _batch_shapes(self, state: State, source: Source) -> Batch:
-        return jax.eval_shape(source, state.key, state.step)
+        """Return the shapes of a batch; raise ValueError where devices cannot share it."""
+        shapes = jax.eval_shape(source, state.key, state.step)
+        if self.devices is not None:
+            size = shapes["mask"].shape[0]
+            for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+                if leaf.shape[:1] != (size,):
+                    name = f"batch{jax.tree_util.keystr(path)} of shape {leaf.shape}"
+                    message = f"{name} does not begin with the {size} examples that devices share"
+                    raise ValueError(f"{message}: what all of them use belongs into the model")
+        return shapes
 
-    def _program(self, state: State, sums: Sums, source: Source, updates: int) -> Any:
-        if updates not in self._training:
+    def _program(
+        self, name: Any, function: Callable, donated: tuple[int, ...], *arguments: Any
+    ) -> Any:
+        """Return the program `name` for arguments of these shapes, compiled where it is new."""
+        leaves, structure = jax.tree.flatten(arguments)
+        shapes = [(np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves]
+        key = name, structure, tuple(shapes)
+        if key not in self._programs:
             start = time.perf_counter()
-            function = partial(self._updates, updates)
-            self._training[updates] = self._compile(function, (0, 1), state, sums, source)
-            self.compile_seconds += time.perf_counter() - start
-        return self._training[updates]
+            self._programs[key] = self._compile(function, donated, *arguments)
+            if name != "evaluate":
+                self.compile_seconds += time.perf_counter() - start
+        return self._programs[key]
 
     def _compile(self, function: Callable, donated: tuple[int, ...], *arguments: Any) -> Any:
         """Compile a function for whole arguments and, under pmap, each device's index last."""

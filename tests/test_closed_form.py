@@ -178,6 +178,13 @@ def test_features_that_follow_from_each_other_are_not_weighed_by_rounding(rows, 
         np.testing.assert_allclose(found[0, 1:, lead], least / std, atol=1e-4)
 
 
+def test_the_key_stays_the_callers(rows):
+    key, batch = jax.random.key(0), next(batches(*rows))
+    learner = closed_form(PLAIN, steps=1, penalties=PENALTIES)
+    jax.jit(learner.step, donate_argnums=0)(learner.init(key, batch), batch)
+    assert not key.is_deleted()
+
+
 def test_nothing_is_solved_before_the_pass_is_over(rows):
     x, y, mask = rows
     learner = closed_form(PLAIN, steps=5, penalties=PENALTIES)

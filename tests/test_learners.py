@@ -24,6 +24,7 @@ from cityjax.learner import (
     step_key,
 )
 from cityjax.learners import adversarial, average, moving_average, supervised
+from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.parallel import Trainer
 
 # A linear regression: y = x w, without a bias.
@@ -604,6 +605,121 @@ def test_fit_equals_a_plain_loop(key):
     state = fit(learner, whole(batch), state, 10, chunk=5)
     np.testing.assert_allclose(state.params["w"], loop.params["w"], rtol=1e-5)
     assert state.step == loop.step == 10
+
+
+def test_any_function_is_a_source_and_its_program_is_compiled_once(key, monkeypatch):
+    compiled = []
+    original = Trainer._compile
+
+    def counted(self, function, *rest):
+        compiled.append(function)
+        return original(self, function, *rest)
+
+    monkeypatch.setattr(Trainer, "_compile", counted)
+    learner, batch = squared(optax.sgd(0.05)), regression_batch()
+
+    def source(key, step):
+        return batch
+
+    expected = fit(learner, whole(batch), learner.init(key, batch), 10, chunk=5)
+    state = fit(learner, source, learner.init(key, batch), 10, chunk=5)
+    np.testing.assert_array_equal(state.params["w"], expected.params["w"])
+    count = len(compiled)
+    loss = score(learner, state, Batches(1, source))
+    assert len(compiled) == count + 1
+    again = fit(learner, source, jax.tree.map(jnp.copy, state), 20, chunk=5)
+    assert score(learner, again, Batches(1, source))["loss"] < loss["loss"]
+    assert len(compiled) == count + 1
+    # Another number of rows is another program of the same Trainer.
+    trainer = Trainer(learner)
+    for rows in (3, 2):
+        part = {name: array[:rows] for name, array in batch.items()}
+        fit(trainer, whole(part), learner.init(key, batch), 5, chunk=5)
+        assert score(trainer, state, Batches(1, whole(part))) == loss
+
+
+def test_dispatches_are_as_long_as_asked_where_no_hook_wants_sums(key, monkeypatch):
+    updates = []
+    original = Trainer.train
+    monkeypatch.setattr(
+        Trainer, "train", lambda *given: updates.append(given[-1]) or original(*given)
+    )
+    learner, batch = squared(optax.sgd(0.05)), regression_batch()
+    fit(learner, whole(batch), learner.init(key, batch), 500, chunk=300)
+    assert updates == [300, 200]
+
+
+def test_an_optimizer_that_goes_by_the_loss_is_given_it(key):
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, accumulation_size=1)
+    learner, batch = squared(optax.chain(optax.sgd(0.0), plateau)), regression_batch()
+    state = fit(learner, whole(batch), learner.init(key, batch), 6, chunk=3)
+    assert float(state.opt_state[1].scale) < 1
+    np.testing.assert_allclose(state.opt_state[1].best_value, 11.25 / 2, rtol=1e-6)
+
+
+def test_a_gan_of_images_without_labels_trains_as_with_labels_of_zero(key):
+    model = adversarial(
+        from_linen(DenseGenerator((4,), image_shape=(2, 2, 1))),
+        from_linen(DenseDiscriminator((4,))),
+        optax.sgd(0.1),
+        optax.sgd(0.1),
+        latent_size=3,
+    )
+    batch = {"inputs": jax.random.uniform(key, (5, 2, 2, 1)), "mask": jnp.ones(5, bool)}
+    labelled = {**batch, "targets": jnp.zeros(5, jnp.int32)}
+    states = [fit(model, whole(b), model.init(key, b), 3) for b in (batch, labelled)]
+    jax.tree.map(np.testing.assert_array_equal, states[0].params, states[1].params)
+    assert model.evaluate(states[0], batch) == model.evaluate(states[1], labelled)
+
+
+def test_a_loss_may_weigh_examples(key):
+    weights = jnp.array([0.2, 0.1, 0.0])
+
+    def weighted(outputs, batch):
+        error = jnp.where(batch["mask"][:, None], outputs - batch["targets"], 0)
+        return jnp.sum(weights[:, None] * error**2), jnp.sum(weights)
+
+    batch = regression_batch()
+    learner = supervised(linear_model(), weighted, optax.sgd(0.1))
+    state, _ = learner.step(learner.init(key, batch), batch)
+    # 2 (0.2 * -3 (1, 2) + 0.1 * 1.5 (0.5, -1)) / 0.3 = (-3.5, -9).
+    np.testing.assert_allclose(state.params["w"][:, 0], [1.35, -1.1], rtol=1e-6)
+    expected = (0.2 * 9 + 0.1 * 2.25) / 0.3
+    found = score(learner, learner.init(key, batch), Batches(1, whole(batch)))
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-6)
+
+
+def test_a_linen_module_is_given_the_options_that_it_names(key):
+    plain = from_linen(nn.Sequential([nn.Dense(4), nn.tanh, nn.Dense(1)]))
+    batch = {**noisy_data()}
+    learner = supervised(plain, losses.squared_error, optax.adam(0.03))
+    state = fit(learner, whole(batch), learner.init(key, batch), 60, chunk=20)
+    assert score(learner, state, Batches(1, whole(batch)))["loss"] < 2
+
+
+def test_predictions_may_be_trees_and_are_of_the_rows_that_are_scored(key):
+    def draw(key, step):
+        inputs = jax.random.normal(jax.random.fold_in(key, step), (3, 2))
+        return {"inputs": inputs, "mask": jnp.ones(3, bool)}
+
+    model = Model(
+        lambda key, x: ({}, {}), lambda params, state, x, **_: ({"x": x, "n": x > 0}, state)
+    )
+    seen = {"sum": metrics.Metric(lambda y, batch: metrics.masked_sum(y["x"][:, 0], batch["mask"]))}
+
+    def loss(outputs, batch):
+        return metrics.masked_sum(outputs["x"][:, 0], batch["mask"])
+
+    learner = supervised(model, loss, optax.sgd(0.1), seen)
+    state, batches = learner.init(key, draw(key, 0)), Batches(2, draw)
+    found = predict(learner, state, batches)
+    assert found["x"].shape == (6, 2) and found["n"].dtype == bool
+    np.testing.assert_array_equal(found["n"], found["x"] > 0)
+    scored = score(learner, state, batches, seen)["sum"]
+    np.testing.assert_allclose(found["x"][:, 0].mean(), scored, rtol=1e-5)
+    mean = predict_mean(learner, [state, state], {"test": batches})["test"]
+    np.testing.assert_allclose(mean["x"], found["x"], rtol=1e-6)
+    np.testing.assert_array_equal(mean["n"], found["n"])
 
 
 class Place(NamedTuple):

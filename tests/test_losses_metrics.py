@@ -247,6 +247,47 @@ def test_a_mask_of_floats_counts_like_one_of_booleans():
         np.testing.assert_array_equal(accumulate(jnp.asarray(outputs), batch), expected)
 
 
+def test_sums_of_half_precision_go_on_growing():
+    # Of bfloat16, 256 + 1 is 256.
+    logits = jnp.zeros((1000, 10), jnp.bfloat16).at[:, 3].set(1)
+    batch = {"targets": jnp.arange(1000) % 10, "mask": jnp.ones(1000, bool)}
+    for metric, share in ((metrics.accuracy(), 0.1), (metrics.error(), 0.9)):
+        total, count = metric.accumulate(logits, batch)
+        assert (float(count), float(metric.finalize((total, count)))) == (1000, np.float32(share))
+    total, count = losses.softmax_cross_entropy(logits, batch)
+    expected = losses.softmax_cross_entropy(logits.astype(jnp.float32), batch)
+    assert (total, count) == expected
+    outputs = jnp.zeros((1000, 1, 1, 2), jnp.bfloat16)
+    targets = {"targets": jnp.zeros((1000, 1, 1)), "mask": jnp.ones(1000, bool)}
+    assert [float(part) for part in metrics.coverage().accumulate(outputs, targets)] == [1000, 1000]
+
+
+def test_a_count_of_weights_may_be_below_one():
+    assert float(metrics.mean(jnp.float32(0.1), jnp.float32(0.2))) == 0.5
+    assert float(metrics.ratio((jnp.float32(0.1), jnp.float32(0.2)))) == 0.5
+    assert float(metrics.mean(jnp.float32(0), jnp.float32(0))) == 0
+    assert float(jax.grad(metrics.mean)(jnp.float32(0), jnp.float32(0))) == 0
+
+
+def test_correlation_survives_a_level_far_above_what_it_varies_by():
+    draw = np.random.default_rng(0)
+    targets = 200_000 + 700 * draw.normal(size=(400, 5))
+    outputs = targets + 300 * draw.normal(size=targets.shape)
+    targets, outputs = targets.astype(np.float32), outputs.astype(np.float32)
+    expected = np.corrcoef(targets.ravel().astype(float), outputs.ravel().astype(float))[0, 1]
+    batch = {"targets": jnp.asarray(targets), "mask": jnp.ones(400, bool)}
+    metric = metrics.pearson(about=200_100)
+    found = metric.finalize(metric.accumulate(jnp.asarray(outputs), batch))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    named = metrics.by_name("pcc@1-5", about=200_100)
+    np.testing.assert_array_equal(
+        named.finalize(named.accumulate(jnp.asarray(outputs), batch)), found
+    )
+    metric = metrics.pearson()
+    with pytest.raises(ValueError, match="'pcc' is no sum and count: give finalize"):
+        metrics.finalize({"pcc": metric.accumulate(jnp.asarray(outputs), batch)}, {})
+
+
 def test_finalize_divides_once_and_takes_the_metrics_own_rule():
     sums = {"loss": (6.0, 4.0), "rmse": (16.0, 4.0), "error": (1.0, 4.0), "none": (0.0, 0.0)}
     known = {"rmse": metrics.root_mean_squared_error(), "error": metrics.error()}

@@ -13,8 +13,9 @@ import optax
 import pytest
 
 from cityjax import checkpoint, conclude, folder, losses, metrics, parallel
-from cityjax.data.sources import in_order, shuffled
+from cityjax.data.sources import Batches, in_order, shuffled
 from cityjax.errors import UserError
+from cityjax.fit import fit
 from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
@@ -271,3 +272,27 @@ def test_convolutions_alone_are_compiled_for_all_cores_where_xla_knows_how(monke
     asked = [parallel._NO_YNNPACK] if on_cpu else []
     again = [] if on_cpu and known else [None]
     assert told == [*asked, *again, None]
+
+
+def test_what_is_no_row_of_a_batch_is_refused_where_devices_share_it(key):
+    def source(key, step):
+        del key, step
+        rows = {"inputs": jnp.ones((8, 5)), "targets": jnp.ones((8, 4)), "mask": jnp.ones(8, bool)}
+        return {**rows, "graph": jnp.ones((3, 3))}
+
+    learner = supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1))
+    state = learner.init(key, source(key, 0))
+    fit(learner, source, jax.tree.map(jnp.copy, state), 1)
+    trainer = Trainer(learner, parallel="pmap", devices=jax.local_devices()[:4])
+    for use in (
+        lambda: fit(trainer, source, state, 1),
+        lambda: trainer.evaluate(state, Batches(1, source)),
+    ):
+        with pytest.raises(ValueError, match=r"batch\['graph'\] of shape \(3, 3\) does not begin"):
+            use()
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(UserError, match="one of 4 processes"):
+        parallel.choose("auto", 128)

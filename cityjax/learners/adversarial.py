@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cityjax.learner import Batch, Learner, Model, State, Sums, new_state, step_key
+from cityjax.learner import Batch, Learner, Model, State, Sums, judge_key, new_state, step_key
 from cityjax.learners.supervised import gradients, sum_over
 from cityjax.losses import AdversarialLoss, non_saturating
-from cityjax.metrics import masked_sum
+from cityjax.metrics import masked_sum, mean
 from cityjax.ops import random
 
 # What the noise of one step is drawn for; each folds into the step's key.
@@ -30,19 +30,29 @@ def adversarial(
 
     Both models take a tuple: generator `(latent [B, latent_size], labels [B])` -> examples like
     `batch["inputs"]`; discriminator `(examples, labels)` -> logits [B]. Labels are
-    `batch["targets"]`; an unconditional model ignores them. The two updates alternate on the same
-    fakes: the discriminator on fakes held fixed, then the generator through the discriminator just
-    updated. `predict(state, labels, key=key)` samples one example per label.
+    `batch["targets"]`, zeros where it has none; an unconditional model ignores them. The two
+    updates alternate on the same fakes: the discriminator on fakes held fixed, then the generator
+    through the discriminator just updated. `predict(state, labels, key=key)` samples one example
+    per label; `evaluate` draws the same latent points for every batch.
 
     gradient_penalty: weight g of g/2 |grad_x D(x)|^2 on real examples (R1, Mescheder et al. 2018).
     """
+
+    generator_optimizer = optax.with_extra_args_support(generator_optimizer)
+    discriminator_optimizer = optax.with_extra_args_support(discriminator_optimizer)
+
+    def labels_of(batch: Batch) -> jax.Array:
+        if "targets" in batch:
+            return batch["targets"]
+        return jnp.zeros(batch["inputs"].shape[0], jnp.int32)
 
     def draw_latent(key: jax.Array, labels: jax.Array, axis_name: str | None) -> jax.Array:
         return random.normal(key, (labels.shape[0], latent_size), axis_name=axis_name)
 
     def init(key: jax.Array, batch: Batch) -> State:
         generator_key, discriminator_key, run_key = jax.random.split(key, 3)
-        latent = draw_latent(jax.random.fold_in(run_key, _INIT), batch["targets"], None)
+        labels = labels_of(batch)
+        latent = draw_latent(jax.random.fold_in(run_key, _INIT), labels, None)
         params, model_state, opt_state = {}, {}, {}
         for name, model, model_key, inputs, optimizer in (
             ("generator", generator, generator_key, latent, generator_optimizer),
@@ -54,13 +64,13 @@ def adversarial(
                 discriminator_optimizer,
             ),
         ):
-            params[name], model_state[name] = model.init(model_key, (inputs, batch["targets"]))
+            params[name], model_state[name] = model.init(model_key, (inputs, labels))
             opt_state[name] = optimizer.init(params[name])
         return new_state(run_key, params, model_state, opt_state)
 
     def step(state: State, batch: Batch, *, axis_name: str | None = None) -> tuple[State, Sums]:
         key = step_key(state)
-        real, labels, mask = batch["inputs"], batch["targets"], batch["mask"]
+        real, labels, mask = batch["inputs"], labels_of(batch), batch["mask"]
         latent = draw_latent(jax.random.fold_in(key, _LATENT), labels, axis_name)
 
         def judge(params: Any, model_state: Any, examples: Any, noise: int) -> tuple[Any, Any]:
@@ -73,9 +83,8 @@ def adversarial(
                 axis_name=axis_name,
             )
 
-        def mean(values: jax.Array) -> jax.Array:
-            total, count = sum_over(axis_name, masked_sum(values, mask))
-            return total / jnp.maximum(count, 1)
+        def masked_mean(values: jax.Array) -> jax.Array:
+            return mean(*sum_over(axis_name, masked_sum(values, mask)))
 
         def generate(params: Any) -> tuple[Any, Any]:
             return generator.apply(
@@ -107,26 +116,28 @@ def adversarial(
                 penalised = values + gradient_penalty / 2 * square
             else:
                 penalised = values
-            return mean(penalised), (model_state, (values, real_logits, fake_logits))
+            return masked_mean(penalised), (model_state, (values, real_logits, fake_logits))
 
-        grads, (model_state, (values, real_logits, fake_logits)) = gradients(
+        (value, (model_state, (values, real_logits, fake_logits))), grads = gradients(
             discriminator_objective, state.params["discriminator"], axis_name
         )
         updates, discriminator_opt_state = discriminator_optimizer.update(
-            grads, state.opt_state["discriminator"], state.params["discriminator"]
+            grads, state.opt_state["discriminator"], state.params["discriminator"], value=value
         )
         discriminator_params = optax.apply_updates(state.params["discriminator"], updates)
 
         def generator_objective(fakes: Any) -> tuple[jax.Array, tuple[Any, Any]]:
             logits, changed = judge(discriminator_params, model_state, fakes, _FOOLED)
             values = loss.generator(logits)
-            return mean(values), (changed, values)
+            return masked_mean(values), (changed, values)
 
-        slope, (model_state, generator_values) = jax.grad(generator_objective, has_aux=True)(fakes)
+        (value, (model_state, generator_values)), slope = jax.value_and_grad(
+            generator_objective, has_aux=True
+        )(fakes)
         (grads,) = backward(slope)
         grads = grads if axis_name is None else jax.lax.pmean(grads, axis_name)
         updates, generator_opt_state = generator_optimizer.update(
-            grads, state.opt_state["generator"], state.params["generator"]
+            grads, state.opt_state["generator"], state.params["generator"], value=value
         )
         generator_params = optax.apply_updates(state.params["generator"], updates)
 
@@ -151,8 +162,8 @@ def adversarial(
         }
 
     def evaluate(state: State, batch: Batch, *, axis_name: str | None = None) -> Sums:
-        labels, mask = batch["targets"], batch["mask"]
-        latent = draw_latent(jax.random.fold_in(state.key, _LATENT), labels, axis_name)
+        labels, mask = labels_of(batch), batch["mask"]
+        latent = draw_latent(jax.random.fold_in(judge_key(state), _LATENT), labels, axis_name)
         fakes, _ = generator.apply(
             state.params["generator"], state.model_state["generator"], (latent, labels)
         )

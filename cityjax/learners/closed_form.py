@@ -71,7 +71,8 @@ def closed_form(
     def init(key: jax.Array, batch: Batch) -> State:
         leads, groups, size, horizon = shapes(batch)
         weights = jnp.zeros((groups, size, horizon))
-        state = new_state(key, {"weights": weights}, {}, {})
+        _, run_key = jax.random.split(key)  # the key itself stays the caller's: states are donated
+        state = new_state(run_key, {"weights": weights}, {}, {})
         count = len(used)
         blocks = Moments(
             jnp.zeros((count, leads, groups, size, size)),

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from cityjax.learner import Batch, Learner, Model, State, Sums, new_state, step_key
-from cityjax.metrics import Metric
+from cityjax.metrics import Metric, mean
 
 
 def sum_over(axis_name: str | None, sums: Any) -> Any:
@@ -16,16 +15,18 @@ def sum_over(axis_name: str | None, sums: Any) -> Any:
     return sums if axis_name is None else jax.lax.psum(sums, axis_name)
 
 
-def gradients(objective: Callable, params: Any, axis_name: str | None) -> tuple[Any, Any]:
-    """Differentiate `objective(params) -> (loss, aux)`, a loss already summed over the axis.
+def gradients(
+    objective: Callable, params: Any, axis_name: str | None
+) -> tuple[tuple[jax.Array, Any], Any]:
+    """Return `objective(params)` and its gradient: (loss, aux), of a loss summed over the axis.
 
     Every device differentiates the whole loss, so the mean over the axis is its gradient. This
     holds under pmap, where the transpose of psum is psum, and under shard_map's checked axes,
     where the gradient of replicated parameters arrives summed and the mean leaves it alone.
     Averaging gradients of per-device losses would be right only under the first.
     """
-    grads, aux = jax.grad(objective, has_aux=True)(params)
-    return (grads if axis_name is None else jax.lax.pmean(grads, axis_name)), aux
+    outputs, grads = jax.value_and_grad(objective, has_aux=True)(params)
+    return outputs, grads if axis_name is None else jax.lax.pmean(grads, axis_name)
 
 
 def measures(
@@ -53,9 +54,11 @@ def supervised(
     """Make a learner that fits `model(batch["inputs"])` to `batch["targets"]`.
 
     loss: `(outputs, batch) -> (sum, count)`, masked; it is divided once, over the whole axis.
+    optimizer: one that wants the loss too (optax.contrib.reduce_on_plateau) is given it as `value`.
     metrics: accumulated by `step` and `evaluate` beside the loss, under their names.
     """
     measure = measures(loss, metrics)
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def init(key: jax.Array, batch: Batch) -> State:
         model_key, run_key = jax.random.split(key)
@@ -72,11 +75,10 @@ def supervised(
                 train=True,
                 axis_name=axis_name,
             )
-            total, count = sum_over(axis_name, loss(outputs, batch))
-            return total / jnp.maximum(count, 1), (outputs, model_state)
+            return mean(*sum_over(axis_name, loss(outputs, batch))), (outputs, model_state)
 
-        grads, (outputs, model_state) = gradients(objective, state.params, axis_name)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        (value, (outputs, model_state)), grads = gradients(objective, state.params, axis_name)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
