@@ -48,3 +48,11 @@ def test_the_historical_average_reads_train_only():
     values[stop:] = -1
     city = series(values, step=3600)
     assert floors.historical_average(city, stop=stop)(at, np.array([1]))[0, 0, 0] == found
+
+
+def test_the_historical_average_of_steps_that_do_not_fill_a_day():
+    week = np.arange(24.0)  # steps of seven hours: 24 in a week, three or four in a day
+    city = series(np.tile(week, 20)[:, None], step=25_200)
+    at, leads = np.arange(400, 440), np.arange(1, 13)
+    found = floors.historical_average(city, stop=300)(at, leads)[..., 0]
+    np.testing.assert_array_equal(found, (at[:, None] + leads) % 24)

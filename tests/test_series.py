@@ -31,6 +31,15 @@ def test_a_checked_series_has_its_types_and_keeps_its_holes():
 
 
 @pytest.mark.parametrize(
+    ("step", "steps"),
+    [(300, 288), (25_200, 4), (50_000, 2), (86_400, 1), (604_800, 1)],
+)
+def test_a_day_has_a_place_for_each_of_its_steps(step, steps):
+    city = series(np.ones((2_000, 1)), step=step)
+    assert city.steps_per_day == steps == forecast.clock(city.time, step)[:, 0].max() + 1
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"values": np.zeros((3, 0), np.float32)}, r"shape \(3, 0\)"),

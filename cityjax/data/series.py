@@ -42,8 +42,8 @@ class Series(NamedTuple):
 
     @property
     def steps_per_day(self) -> int:
-        """How many steps a day has: 1 where a step is a day or more."""
-        return max(1, 86_400 // self.step)
+        """How many steps a day has, one that midnight cuts short too; 1 of a day or more."""
+        return -(-86_400 // self.step)
 
 
 def checked(series: Series) -> Series:
