@@ -56,7 +56,8 @@ def arrange(
 
     clock = read_clock(rows.texts, refuse, timezone)
     local = clock.local
-    if timezone and clock.instant is None:
+    # Dates alone are no moments: a day begins, whether its midnight is left out or not.
+    if timezone and clock.instant is None and (local % DAY).any():
         gone = skipped(local, timezone)[rows.time] & np.isfinite(rows.values).any(axis=1)
         if gone.any():
             at = int(rows.time[np.argmax(gone)])
