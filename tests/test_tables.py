@@ -1093,3 +1093,35 @@ def test_a_column_that_numbers_the_rows_is_no_column_of_sensors(refused):
     rows = "".join(f"{i},2024-03-{1 + i // 24:02} {i % 24:02}:00,1\n" for i in range(50))
     message = refused("id,time,value\n" + rows)
     assert "row 2, column 'id': every row has a sensor of its own" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["year", "Month", "hour", "Day of Week", "dayofweek", "index", "row", "second"]
+)
+def test_parts_of_the_time_are_no_sensors(read, refused, tmp_path, name):
+    message = refused(hours("1,2", "2,3", header=f"time,{name},a"))
+    assert f"column '{name}': a part of the time or a count of rows, not a sensor" in message
+    assert "remove the column (or rename it" in message
+    with pytest.raises(DataError, match="cannot name a column"):
+        series = read(hours("1,2", header="time,b,a"), **{"city.yaml": "step: 3600"})
+        write_series(series._replace(sensors=(name, "a")), tmp_path / "written")
+    # It may be what was measured, and it may be known ahead.
+    assert read(hours(1, 2, header=f"time,{name}")).sensors == (name,)
+    table = hours(1, 2, header=f"time,{name}")
+    found = read(hours(1, 2), **{"covariates.csv": table.replace(name, "x"), "known.csv": table})
+    assert list(found.known) == [name]
+
+
+def test_a_part_of_the_time_without_times_is_no_sensor(refused):
+    city = "start: 2024-03-01\nstep: 3600\n"
+    assert "column 'hour'" in refused("hour,a\n0,1\n1,2\n", **{"city.yaml": city})
+
+
+def test_dates_where_summer_begins_at_midnight_are_read(read, refused):
+    rows = "time,a\n" + "".join(f"2017-10-{day},{day}\n" for day in range(13, 18))
+    city = "timezone: America/Sao_Paulo\n"
+    for text in (rows, rows.replace(",", " 00:00,").replace("time 00:00", "time")):
+        found = read(text, **{"city.yaml": city, "known.csv": rows.replace(",a", ",term")})
+        np.testing.assert_array_equal(found.values[:, 0], range(13, 18))
+    message = refused(hours(*range(4), start="2017-10-14 22:00"), **{"city.yaml": city})
+    assert "2017-10-15 00:00:00 is left out in spring" in message

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date_time", "date", "__index_level_0__")
 SENSOR_NAMES = ("sensor", "sensor_id", "station", "station_id", "node", "location", "id")
+# Of columns that are often beside sensors, and none.
+PARTS = (
+    *("year", "quarter", "month", "week", "day", "hour", "minute", "second", "weekday"),
+    *("day_of_week", "dayofweek", "day_of_year", "dayofyear", "index", "row"),
+)
 _FEW = 30  # rows up to which each may well be of a sensor of its own
 
 
@@ -42,6 +47,15 @@ class Rows(NamedTuple):
 def plain(header: Sequence[str]) -> list[str]:
     """Return column names as they are compared: small letters, underscores."""
     return [name.lower().replace(" ", "_").replace("-", "_") for name in header]
+
+
+def no_sensor(names: Sequence[str]) -> str | None:
+    """Return the first of several sensors whose name is that of a part of the time, or of a count.
+
+    One alone is what was measured, whatever its name: an index, say.
+    """
+    found = (name for name, text in zip(names, plain(names), strict=True) if text in PARTS)
+    return next(found, None) if len(names) > 1 else None
 
 
 def time_columns(table: Table) -> list[int]:

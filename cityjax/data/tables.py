@@ -20,7 +20,7 @@ from cityjax.data.cells import SUFFIXES, is_table, listed, refusal, shown
 from cityjax.data.city_file import City, holiday_table, public_holidays, read_city
 from cityjax.data.clocks import moment
 from cityjax.data.files import DataError
-from cityjax.data.panels import SENSOR_NAMES, TIME_NAMES, plain, read_rows
+from cityjax.data.panels import SENSOR_NAMES, TIME_NAMES, no_sensor, plain, read_rows
 from cityjax.data.sensor_tables import places_of, read_coordinates, read_graph
 from cityjax.data.series import Series, checked, regular
 
@@ -46,8 +46,12 @@ def read_series(path: str | Path) -> Series:
     if rows.sensors is not None and len(rows.names) != 1:
         message = f"beside time and sensor there are {listed(rows.names)}: keep the values"
         raise refusal(rows.path, f"{message}, put others into covariates.csv")
-    panel = arrange(rows, timezone=city.timezone, step=city.step)
     wide = rows.sensors is None
+    strange = no_sensor(rows.names) if wide else None
+    if strange is not None:
+        message = "a part of the time or a count of rows, not a sensor: remove the column"
+        raise refusal(rows.path, f"{message} (or rename it, if it is one)", column=strange)
+    panel = arrange(rows, timezone=city.timezone, step=city.step)
     names = rows.sensors or rows.names
     sensors = tuple(names if wide else sorted(names))
     in_order = wide  # whether a matrix without names can be in this order
@@ -204,7 +208,8 @@ def write_series(series: Series, folder: str | Path) -> None:
     series, folder = regular(checked(series)), Path(folder)
     for name in (*series.sensors, *series.past, *series.known):
         usual = name == name.strip() and name.isprintable()
-        if not name or not usual or plain([name])[0] in (*TIME_NAMES, *SENSOR_NAMES):
+        taken = plain([name])[0] in (*TIME_NAMES, *SENSOR_NAMES)
+        if not name or not usual or taken or name == no_sensor(series.sensors):
             raise DataError(f"{shown(name)} cannot name a column of a table: rename it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
