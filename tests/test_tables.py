@@ -803,8 +803,21 @@ def test_distances_become_weights_by_the_kernel_of_dcrnn(read, header):
     adjacency = read(THREE, **{"distances.csv": header + rows}).adjacency
     sigma = np.std([1, 2, 9])
     expected = np.exp(-np.square([[0, 1, np.inf], [np.inf, 0, 2], [9, np.inf, 0]] / sigma))
-    np.testing.assert_allclose(adjacency, np.where(expected < 0.1, 0, expected), rtol=1e-6)
-    assert adjacency[0, 1] > adjacency[1, 2] > 0 == adjacency[2, 0]
+    np.testing.assert_allclose(adjacency, expected, rtol=1e-5)
+    assert 0 < adjacency[2, 0] < 0.1  # a long road between neighbours is still one
+
+
+@pytest.mark.parametrize(("reach", "thinned"), [(2, False), (5, False), (9, True)])
+def test_only_a_list_of_many_distances_is_thinned_out(read, reach, thinned):
+    names = [f"s{number:02}" for number in range(14)]
+    pairs = [(i, j) for i in range(14) for j in range(14) if 0 < abs(i - j) <= reach]
+    rows = "".join(f"{names[i]},{names[j]},{abs(i - j) ** 2}\n" for i, j in pairs)
+    assert (len(pairs) > 140) == thinned
+    values = hours(",".join("1" * 14), header=",".join(["time", *names]))
+    found = read(values, **{"distances.csv": "from,to,distance\n" + rows, "city.yaml": "step: 60"})
+    weights = found.adjacency[~np.eye(14, dtype=bool)]
+    assert (np.count_nonzero(weights) < len(pairs)) == thinned
+    assert (weights[weights > 0].min() >= 0.1) == thinned
 
 
 @pytest.mark.parametrize(

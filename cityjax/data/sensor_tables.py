@@ -14,6 +14,8 @@ from cityjax.data.panels import SENSOR_NAMES, plain
 
 LATITUDES, LONGITUDES = ("lat", "latitude"), ("lon", "lng", "long", "longitude")
 FROM, TO = ("from", "source"), ("to", "target")
+THRESHOLD = 0.1  # of the weight of an edge, where there are many
+MANY = 10  # edges of a sensor, on average: a road network has one to four
 WEIGHTS, DISTANCES = ("weight",), ("distance", "cost", "length")
 
 
@@ -73,7 +75,9 @@ def read_graph(path: Path, kind: str, sensors: Sequence[str], *, in_order: bool)
     kind: "adjacency" for a square matrix, with the sensors' names as header, as header and first
     column, or nowhere (then in the order of the sensors, where `in_order` says that they have
     one); "edges" and "distances" for a list: from, to, and weight, distance or cost, with a header
-    or without. Distances become weights by the Gaussian kernel of DCRNN, 1 of a sensor to itself.
+    or without. Distances become weights by the Gaussian kernel of DCRNN, 1 of a sensor to itself;
+    its threshold thins out lists of most pairs, not those of direct neighbours, whose edges all
+    stay.
     """
     if kind == "adjacency":
         return _read_matrix(path, sensors, in_order)
@@ -136,9 +140,11 @@ def _read_list(path: Path, kind: str, sensors: Sequence[str]) -> np.ndarray:
         raise refusal(path, str(error)) from error
     if not far:
         return graph.astype(np.float32)
-    weights = gaussian_kernel(graph)
+    weights = gaussian_kernel(graph, threshold=0)
     np.fill_diagonal(weights, 0)
-    if not weights.any():
+    if np.count_nonzero(weights) > MANY * len(sensors):
+        weights[weights < THRESHOLD] = 0
+    if not (weights >= THRESHOLD).any():
         message = "the distances differ too little for a kernel as wide as their deviation"
         raise refusal(path, f"{message}: give weights, in edges.csv")
     np.fill_diagonal(weights, 1)
