@@ -268,6 +268,21 @@ def test_describe_says_what_a_set_holds(capsys, mine, tmp_path):
     }
 
 
+def test_describe_says_what_is_missing_beside_the_values_and_in_the_graph(capsys, tmp_path):
+    folder = tmp_path / "town"
+    folder.mkdir()
+    times = [f"2024-03-{1 + i // 96:02}T{i // 4 % 24:02}:{15 * (i % 4):02}" for i in range(480)]
+    rows = [f"{time},{i % 7},{i % 5},1\n" for i, time in enumerate(times)]
+    (folder / "values.csv").write_text("".join(["time,a,b,c\n", *rows]))
+    hourly = [f"{time},{i % 9}\n" for i, time in enumerate(times) if i % 4 == 0]
+    (folder / "covariates.csv").write_text("".join(["time,temperature\n", *hourly]))
+    (folder / "edges.csv").write_text("from,to\na,b\nb,a\na,a\n")
+    assert main(["describe", str(folder)]) == 0
+    lines = {line.strip() for line in capsys.readouterr().out.splitlines()}
+    assert "past         temperature (75.0 % missing)" in lines
+    assert "graph        2 edges, 1 of 3 sensors without neighbours" in lines
+
+
 def test_describe_draws_a_figure(capsys, mine, tmp_path):
     put(tmp_path)
     path = tmp_path / "figure.png"

@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cityjax.data import graphs
 from cityjax.data.dataset import Dataset, Protocol, arranged, bounds
 from cityjax.data.files import DataError
-from cityjax.data.series import Series, regular
+from cityjax.data.series import Series, covariates, regular
 
 # Of Okabe and Ito (2008), told apart by colour-blind readers; the parts are shades of grey.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#000000")
@@ -37,9 +38,9 @@ def summary(dataset: Dataset, series: Series) -> str:
             f"{100 * (1 - series.observed.mean()):.2f} % in the rows; {gaps:,} steps absent",
         ),
         ("season", _duration(dataset.season * series.step)),
-        ("past", _few(tuple(series.past)) or "-"),
-        ("known ahead", _few(tuple(series.known)) or "-"),
-        ("graph", "-" if series.adjacency is None else f"{(series.adjacency > 0).sum():,} edges"),
+        ("past", covariates(series.past) or "-"),
+        ("known ahead", covariates(series.known) or "-"),
+        ("graph", "-" if series.adjacency is None else graphs.extent(series.adjacency)),
         ("map", "-" if series.coordinates is None else "latitude and longitude"),
     ]
     text = [f"{dataset.name}: {dataset.title}"]

@@ -118,6 +118,14 @@ def from_edges(
     return matrix
 
 
+def extent(weights: np.ndarray) -> str:
+    """Say how many edges join two sensors, and how many sensors none does."""
+    joined = (weights != 0) & ~np.eye(len(weights), dtype=bool)
+    edges, alone = np.count_nonzero(joined), np.count_nonzero(~(joined | joined.T).any(axis=1))
+    text = f"{edges:,} edges" if edges != 1 else "1 edge"
+    return text + (f", {alone:,} of {len(weights):,} sensors without neighbours" if alone else "")
+
+
 def _square(matrix: np.ndarray, what: str) -> np.ndarray:
     matrix = np.asarray(matrix, np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or np.isnan(matrix).any():

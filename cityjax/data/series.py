@@ -136,6 +136,15 @@ def regular(series: Series) -> Series:
     )
 
 
+def covariates(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the names of covariates, the most incomplete first, each with the share missing."""
+    missing = {name: 1 - np.isfinite(array).mean() for name, array in arrays.items()}
+    order = sorted(missing, key=missing.__getitem__, reverse=True)
+    shown = [n + f" ({100 * missing[n]:.1f} % missing)" * bool(missing[n]) for n in order[:6]]
+    more = f" and {len(order) - 6} more" if len(order) > 6 else ""
+    return ", ".join(shown) + more
+
+
 def digest(series: Series) -> str:
     """Return a sha256 of all that a series holds, for the result of a run on one's own data."""
     found = hashlib.sha256(repr((series.step, series.sensors, series.unit)).encode())

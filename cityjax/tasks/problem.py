@@ -13,7 +13,7 @@ from cityjax.data.cells import listed
 from cityjax.data.clocks import moment
 from cityjax.data.dataset import Protocol, arranged, bounds
 from cityjax.data.files import DataError
-from cityjax.data.series import Series
+from cityjax.data.series import Series, covariates
 from cityjax.data.windows import fit_scaler
 from cityjax.metrics import Metric
 from cityjax.tasks import intervals
@@ -105,8 +105,15 @@ def make_problem(
         metrics=measured,
         select=select,
         quantiles=tuple(quantiles),
-        text={"inputs": ", ".join(["history", *inputs]), "graph": graph},
+        text=_inputs(series, inputs) | {"graph": graph},
     )
+
+
+def _inputs(series: Series, inputs: Sequence[str]) -> dict[str, str]:
+    """Say what a forecaster reads, of covariates those that there are."""
+    beside = covariates({**series.past, **series.known})
+    names = ["history", *(name for name in inputs if name != "covariates" or beside)]
+    return {"inputs": ", ".join(names)} | ({"covariates": beside} if beside else {})
 
 
 def _check_seen(series: Series, stop: int) -> None:
@@ -182,18 +189,18 @@ def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str
     if kind == "given":
         if series.adjacency is None:
             raise DataError(f"graph=given, but this data set has none: {', '.join(GRAPHS)}")
-        return series.adjacency, "of the data set"
+        return series.adjacency, f"of the data set, {graphs.extent(series.adjacency)}"
     if kind == "distance":
         if series.coordinates is None:
             raise DataError(f"graph=distance, but this data set has no places: {', '.join(GRAPHS)}")
-        distances = graphs.haversine(series.coordinates)
-        return graphs.gaussian_kernel(distances), "Gaussian kernel of distances"
+        found = graphs.gaussian_kernel(graphs.haversine(series.coordinates))
+        return found, f"Gaussian kernel of distances, {graphs.extent(found)}"
     k = min(NEIGHBOURS, len(series.sensors) - 1)
     if k < 1:
         raise DataError("graph=correlation, but this series has one sensor: graph=none")
     found = graphs.correlation(series.values, series.observed, stop=stop, k=k)
     most = "largest correlation" if k == 1 else f"{k} largest correlations"
-    return found, f"the {most} in train"
+    return found, f"the {most} in train, {graphs.extent(found)}"
 
 
 def lead_name(lead: int | tuple[int, int]) -> str:
