@@ -183,6 +183,8 @@ PLAIN = "time,a,b\n2024-03-01,1.5,2\n2024-03-02,,4\n"
         PLAIN.replace("\n", "\r"),
         PLAIN.rstrip("\n"),
         "\n\n" + PLAIN.replace("\n", "\n\n"),
+        "sep=;\n" + PLAIN.replace(",", ";"),
+        '\ufeff"sep=\t"\r\n' + PLAIN.replace(",", "\t"),
         PLAIN + ",,\n , ,\n",
         PLAIN.replace(",", " ; "),
         PLAIN.replace(",", "\t"),
@@ -393,7 +395,13 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["2024-03-01 00:00", "2024-03-01 01:00Z"], 3, "is written otherwise"),
         (["20240301", "20240332"], 2, "'20240301' is no time: write 2024-12-31 23:00"),
         (["2024-03-01 00:00:00.5", "2024-03-01 00:00:01.5"], 2, "lies between two seconds"),
-        (["1/2/24", "2/2/24"], 2, "is no time"),
+        (["1/2/24", "2/2/24"], 2, "is no time: write 2024-12-31 23:00"),
+        (["1/2/24", "2/2/24"], 2, "; write a year with four digits"),
+        (["1-Jan-24 10:00", "2-Jan-24 10:00"], 2, "; write a year with four digits"),
+        (["2024-W05", "2024-W06"], 2, "; of a week write its first day"),
+        (["2024-01", "2024-02"], 2, "; months are no regular step, give values by day or week"),
+        (["2024", "2025"], 2, "; write day, month and year into one column"),
+        (["2024-01-01 00:00 - 2024-01-01 01:00"] * 2, 2, "; of an interval write its begin"),
         (["1 Mar 2024", "2 Mai 2024"], 3, "'2 Mai 2024' is no time"),
         (["29 Feb 2024", "30 Feb 2024"], 3, "'30 Feb 2024' does not exist"),
         (["2024022923", "2024023023"], 3, "'2024023023' does not exist"),
@@ -1138,3 +1146,47 @@ def test_dates_where_summer_begins_at_midnight_are_read(read, refused):
         np.testing.assert_array_equal(found.values[:, 0], range(13, 18))
     message = refused(hours(*range(4), start="2017-10-14 22:00"), **{"city.yaml": city})
     assert "2017-10-15 00:00:00 is left out in spring" in message
+
+
+def test_a_row_for_excel_counts_as_a_row(refused):
+    assert "row 4, column 'a': 'x' is no number" in refused("sep=;\n" + days(1, "x", separator=";"))
+
+
+def test_the_parts_of_a_date_in_columns_of_their_own_are_no_times(refused):
+    message = refused("year,month,day,a\n2024,3,1,5\n2024,3,2,6\n")
+    assert "column 'year': '2024' is no time" in message and "into one column" in message
+
+
+@pytest.mark.parametrize("months", [range(1, 13), range(1, 13, 3)])
+def test_months_are_no_step(refused, months):
+    rows = [f"{year}-{month:02}-01,1\n" for year in range(2010, 2014) for month in months]
+    message = refused("".join(["time,a\n", *rows]))
+    assert "months and years differ in length and are no regular step" in message
+    assert "give values by day or week" in message
+
+
+def test_days_of_another_clock_are_helped_by_a_timezone_or_by_none(read, refused):
+    starts = [datetime.datetime(2024, 3, 25, 23) + datetime.timedelta(d) for d in range(10)]
+    berlin = [
+        start - datetime.timedelta(hours=start.day == 31 or start.month > 3) for start in starts
+    ]
+    rows = "time,a\n" + "".join(f"{time}Z,1\n" for time in berlin)
+    message = refused(rows)
+    assert "or name the timezone of the place in city.yaml if the times are regular" in message
+    city = "timezone: Europe/Berlin"
+    assert read(rows, **{"city.yaml": city}).step == 86_400
+    rows = "time,a\n" + "".join(f"{time}Z,1\n" for time in starts)
+    message = refused(rows, **{"city.yaml": city})
+    assert "or remove timezone from city.yaml if the times are regular then" in message
+    assert read(rows).step == 86_400
+    odd = "time,a\n" + "".join(f"2024-03-01 {time}Z,1\n" for time in ("00:00", "01:00", "02:07"))
+    assert refused(odd).endswith("correct or remove the row")
+
+
+@pytest.mark.parametrize("name", ["metr-la.h5", "PEMS04.NPZ"])
+def test_arrays_of_ones_own_are_told_the_ways_there_are(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        read_series(tmp_path / name)
+    for part in ("is no table: .csv, .csv.gz, .parquet", "save it as one", "DATASET", "metr_la"):
+        assert part in str(caught.value)

@@ -72,14 +72,23 @@ def arrange(
     off = local % step != phases[np.argmax(counts)]
     if off.any():
         at = int(np.argmax(off))
+        if step >= 28 * DAY:
+            message = f"{moment(local[at])} is off the grid of {step} s: months and years differ in"
+            message += " length and are no regular step, give values by day or week"
+            raise refuse(at, message)
+        remedy = ""
+        if clock.instant is not None and step > 3600:  # clocks change by an hour
+            there = "remove timezone from" if timezone else "name the timezone of the place in"
+            remedy = f", or {there} city.yaml if the times are regular then"
         if 2 * np.count_nonzero(off[rows.time]) > len(row):
             name = "of city.yaml" if given else "that is the most common"
             message = f"the times{zone} keep no step: the one {name}, {step} s, fits"
             few = np.count_nonzero(~off[rows.time])
-            raise refuse(at, f"{message} {few} of {len(row)} rows: bring them to a regular step")
+            message = f"{message} {few} of {len(row)} rows: bring them to a regular step"
+            raise refuse(at, message + remedy)
         keeps = "city.yaml asks for" if given else "most rows keep"
         message = f"{moment(local[at])}{zone} is off the grid of {step} s that {keeps}"
-        raise refuse(at, f"{message}: correct or remove the row")
+        raise refuse(at, f"{message}: correct or remove the row{remedy}")
     steps = (time[-1] - time[0]) // step + 1
     if steps > 100 * len(time):
         at = int(np.argmax(np.diff(time)))

@@ -131,8 +131,9 @@ def open_table(path: Path, *, header: bool = True) -> Table:
         return _open_parquet(path)
     pieces = _pieces(path)
     number, text = next(pieces, (1, ""))
-    while text.startswith("\n"):
-        number, text = number + 1, text[1:]
+    # Blank rows, and the one that tells Excel the separator.
+    while skipped := re.match('("?sep=[,;\t|]"?)?\n', text):
+        number, text = number + 1, text[skipped.end() :]
     first, _, rest = text.partition("\n")
     if not first.strip():
         raise refusal(path, "the table is empty: its first row names the columns")

@@ -31,6 +31,14 @@ _MONTHS = (
     *("august|aug", "september|sept|sep", "october|oct", "november|nov", "december|dec"),
 )
 _NAMED = r"(?i)^(?:(?:MONTH)\.? ([0-9]{1,2}),?|([0-9]{1,2})[ -](?:MONTH)\.?,?)[ -]([0-9]{4})\b"
+# What is no time, as a whole or at its begin, and what to do.
+_OTHERS = {
+    r"[0-9]{4}-?W[0-9]{2}": "of a week write its first day",
+    r"[0-9]{4}[-/.][0-9]{1,2}$": "months are no regular step, give values by day or week",
+    r"[0-9]{4}$": "write day, month and year into one column",
+    r".* (-|–|to) ": "of an interval write its begin",
+    r"[0-9]{1,2}[-/. ]([0-9]{1,2}|[A-Za-z]+)[-/. ][0-9]{2}\b": "write a year with four digits",
+}
 _EPOCH = r"^(?:(?P<seconds>[0-9]{9,10})|(?P<thousand>[0-9]{10})000)(?:\.0*)?$"
 
 
@@ -79,7 +87,9 @@ def read_clock(
         at = int(np.argmin(style))
         if re.search(r":[0-9]{2}[.,][0-9]*[1-9]", written[at]):
             raise refuse(at, f"{shown(written[at])} lies between two seconds: round it to one")
-        raise refuse(at, f"{shown(written[at])} is no time: {_REMEDY}")
+        hints = (hint for form, hint in _OTHERS.items() if re.match(form, written[at]))
+        hint = next((f"; {hint}" for hint in hints), "")
+        raise refuse(at, f"{shown(written[at])} is no time: {_REMEDY}{hint}")
     if (style != style[0]).any():
         at = int(np.argmax(style != style[0]))
         message = f"{shown(written[at])} is written otherwise than {shown(written[0])}"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PAST = ("covariates", "sensor_covariates")
 KNOWN = ("known", "sensor_known")
 GRAPHS = ("adjacency", "distances", "edges")
+ARRAYS = (".h5", ".hdf5", ".npz", ".npy")  # what others publish cities as
 TABLES = ("values", "sensors", *GRAPHS, *PAST, *KNOWN, "holidays")
 
 
@@ -46,12 +47,12 @@ def read_series(path: str | Path) -> Series:
     if rows.sensors is not None and len(rows.names) != 1:
         message = f"beside time and sensor there are {listed(rows.names)}: keep the values"
         raise refusal(rows.path, f"{message}, put others into covariates.csv")
+    panel = arrange(rows, timezone=city.timezone, step=city.step)
     wide = rows.sensors is None
     strange = no_sensor(rows.names) if wide else None
     if strange is not None:
         message = "a part of the time or a count of rows, not a sensor: remove the column"
         raise refusal(rows.path, f"{message} (or rename it, if it is one)", column=strange)
-    panel = arrange(rows, timezone=city.timezone, step=city.step)
     names = rows.sensors or rows.names
     sensors = tuple(names if wide else sorted(names))
     in_order = wide  # whether a matrix without names can be in this order
@@ -109,7 +110,13 @@ def find_tables(path: str | Path) -> dict[str, Path]:
         if not os.path.isfile(path):
             raise refusal(path, "there is no such file or folder")
         if not is_table(path.name):
-            raise refusal(path, f"is no table: {', '.join(SUFFIXES)}, or a folder of them")
+            message = f"is no table: {', '.join(SUFFIXES)}, or a folder of them"
+            if path.suffix.lower() in ARRAYS:
+                message += "; save it as one, or write a Python file that defines DATASET (files of"
+                message += (
+                    " metr_la, pems_bay, pems04 and pems08 are read by the sets of that name)"
+                )
+            raise refusal(path, message)
         return {"values": path}
     try:
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
