@@ -32,11 +32,12 @@ _END = "\x1e"  # "record separator", a character that no table holds
 class Batch(NamedTuple):
     """Some rows: their numbers in the file, int64 [R], and their cells as text, null where empty.
 
-    The columns of `cells` are named "0", "1", ...
+    The columns of `cells` are named "0", "1", ... points: whether any of them may hold a point.
     """
 
     rows: np.ndarray
     cells: "pl.DataFrame"
+    points: bool
 
 
 @dataclasses.dataclass
@@ -74,9 +75,10 @@ class Table(NamedTuple):
         import polars as pl
 
         none = pl.DataFrame(schema={str(place): pl.String for place in range(len(self.header))})
-        batches = [Batch(np.zeros(0, np.int64), none), *self.batches]
+        batches = [Batch(np.zeros(0, np.int64), none, False), *self.batches]
         rows = np.concatenate([batch.rows for batch in batches])
-        return Batch(rows, pl.concat([batch.cells for batch in batches]))
+        cells = pl.concat([batch.cells for batch in batches])
+        return Batch(rows, cells, any(batch.points for batch in batches))
 
 
 def refusal(path: Path, message: str, row: object = None, column: str | None = None) -> DataError:
@@ -216,7 +218,7 @@ def _batch(path: Path, text: str, number: int, separator: str, width: int) -> Ba
         found = 1 + text.split("\n", int(wrong[0]) + 1)[-2].count(separator)
         raise refusal(path, f"{found} cells where the first row has {width}", number + wrong[0])
     rows = number + np.flatnonzero(~blank)
-    return Batch(rows, cells.filter(~blank).select(names[:-1]))
+    return Batch(rows, cells.filter(~blank).select(names[:-1]), "." in text)
 
 
 def _misquoted(text: str, separator: str) -> int:
@@ -249,7 +251,7 @@ def _open_parquet(path: Path) -> Table:
                 rows = f"rows {start + 1} to {min(start + size, height)}"
                 message = f"{rows} cannot be read: columns hold numbers, text or times"
                 raise refusal(path, message) from error
-            yield Batch(1 + start + np.arange(cells.height), cells)
+            yield Batch(1 + start + np.arange(cells.height), cells, True)
 
     return Table(path, tuple(schema.names()), 1, batches(), ",", Marks())
 

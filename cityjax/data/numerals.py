@@ -28,7 +28,7 @@ def numbers(
 
     cells = batch.cells.select([str(column) for column in columns])
     found = cells.select(pl.all().cast(pl.Float64, strict=False))
-    wrong, marks = {}, table.marks
+    wrong, marked, marks = {}, {}, table.marks
     for place, name in enumerate(cells.columns):
         signs = {}
         if found[name].null_count() > cells[name].null_count():
@@ -44,14 +44,15 @@ def numbers(
             if odd.any():
                 wrong.setdefault(int(odd.arg_max() or 0), place)
         # A look at every cell is dear: none where nothing new can be seen, or no cell has a point.
-        look = "." not in marks.signs or not marks.decimal
+        look = batch.points and ("." not in marks.signs or not marks.decimal)
         if look and "." in cells[name].str.join().item():
             points = cells[name].str.contains(".", literal=True).fill_null(False)
             signs["."] = points & found[name].is_not_null()
         for sign, where in signs.items():
             _note_sign(table, batch, columns[place], sign, where)
-        if not marks.decimal:
-            _note_marks(table, batch, columns[place], found[name], list(signs.values()))
+            if not marks.decimal:
+                _note_grouped(table, batch, columns[place], where)
+            marked[place] = where.to_numpy() | marked.get(place, False)
     if wrong:
         row = min(wrong)
         cell = shown(cells[row, wrong[row]])
@@ -59,6 +60,8 @@ def numbers(
         message += "text belongs into columns named time, sensor, from or to"
         raise refusal(table.path, message, batch.rows[row], table.header[columns[wrong[row]]])
     exact = found.fill_null(np.nan).to_numpy().reshape(len(batch.rows), len(columns))
+    if not marks.decimal:
+        _note_whole(table, batch, columns, exact, marked)
     with np.errstate(over="ignore"):
         array = exact if double else exact.astype(np.float32)
     if np.isinf(array).any():
@@ -88,29 +91,32 @@ def _note_sign(table: Table, batch: Batch, column: int, sign: str, where: "pl.Se
             raise refusal(table.path, message, number, name)
 
 
-def _note_marks(
-    table: Table, batch: Batch, column: int, values: "pl.Series", signed: "list[pl.Series]"
-) -> None:
-    """Remember the cells of a column that tell decimal marks from separators of thousands.
-
-    signed: where there are points, and where there are commas.
-    """
+def _note_grouped(table: Table, batch: Batch, column: int, where: "pl.Series") -> None:
+    """Remember the first cell with three digits behind its mark, or that a mark is decimal."""
     cells, marks = batch.cells[str(column)], table.marks
-    for where in signed:
-        row = where.arg_max()
-        if row is None or not where[row]:
-            continue
-        if not cells.filter(where).str.contains(_GROUPED).all():
+    if where.any():
+        if cells.filter(where).str.contains(_GROUPED).all():
+            row = int(where.arg_max() or 0)
+            marks.grouped.setdefault(column, (int(batch.rows[row]), cells[row]))
+        else:
             marks.decimal = True
-            return
-        marks.grouped.setdefault(column, (int(batch.rows[row]), cells[row]))
-        values = values.set(where, None)
-    size = values.abs()
-    row = size.arg_max()
-    if row is not None and size[row] >= 1000:
-        marks.above.add(column)
-    elif row is not None and size[row] >= 1:
-        marks.below.setdefault(column, (int(batch.rows[row]), cells[row]))
+
+
+def _note_whole(
+    table: Table, batch: Batch, columns: Sequence[int], exact: np.ndarray, marked: dict
+) -> None:
+    """Remember of each column how large the numbers without a mark are."""
+    size = np.abs(exact)
+    for place, where in marked.items():
+        size[where, place] = np.nan
+    for place, most in enumerate(np.fmax.reduce(size, axis=0, initial=0)):
+        column = columns[place]
+        if most >= 1000:
+            table.marks.above.add(column)
+        elif most >= 1 and column not in table.marks.below:
+            row = int(np.nanargmax(size[:, place]))
+            cell = batch.cells[row, str(column)]
+            table.marks.below[column] = int(batch.rows[row]), cell
 
 
 def refuse_thousands(table: Table) -> None:
