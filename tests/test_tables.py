@@ -229,7 +229,10 @@ def test_decimal_commas_and_points_do_not_mix(refused):
     text = "time;a;b\n2024-03-01;1.500;2\n2024-03-02;3;2,5\n"
     message = refused(text)
     assert "row 3, column 'b': decimal points and commas in one table" in message
-    assert "'1.500' (row 2) and '2,5' (row 3): write points only" in message
+    assert (
+        "'1.500' (row 2) and '2,5' (row 3): write points only, and nothing between thousands"
+        in message
+    )
     assert "'1.234,5' is no number" in refused("time;a\n2024-03-01;1.234,5\n2024-03-02;1\n")
 
 

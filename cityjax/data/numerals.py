@@ -87,7 +87,8 @@ def _note_sign(table: Table, batch: Batch, column: int, sign: str, where: "pl.Se
         table.marks.signs[sign] = f"{shown(batch.cells[row, str(column)])} (row {number})"
         if len(table.marks.signs) == 2:
             both = " and ".join(table.marks.signs.values())
-            message = f"decimal points and commas in one table, {both}: write points only"
+            message = f"decimal points and commas in one table, {both}: write points only, and"
+            message += " nothing between thousands"
             raise refusal(table.path, message, number, name)
 
 
