@@ -837,6 +837,7 @@ def test_only_a_list_of_many_distances_is_thinned_out(read, reach, thinned):
         ("edges.csv", "from,to,weight\na,z,1\n", "no edge of the list joins two of the sensors"),
         ("edges.csv", "from,to,weight\na,b,1\na,b,2\n", "from a to b has two values, 1 and 2"),
         ("distances.csv", "a,b,900\nb,a,901\n", "the distances differ too little"),
+        ("distances.csv", "a,b,100\nb,a,180\n", "the distances differ too little"),
         ("edges.csv", "from,to,weight\na,b,-1\n", "row 2, column 'weight': a number from 0 up"),
         ("edges.csv", "from,to,capacity,speed\na,b,1,2\n", "from, to, and weight or"),
         ("edges.csv", "from,weight\na,1\n", "from, to, and weight or distance are needed"),
