@@ -41,10 +41,19 @@ def save(folder: Path, step: int, tree: Any) -> None:
 
 def latest(folder: Path) -> int | None:
     """Return the step of the checkpoint in `folder`, or None where there is none."""
-    if not folder.is_dir():
+    name = _found(folder)
+    return None if name is None else int(name.removesuffix(".old"))
+
+
+def _found(folder: Path) -> str | None:
+    """Return the name of the checkpoint in `folder`: digits, or with .old, see `_write`."""
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    steps = {int(name) for name in names if name.isdigit()}
+    steps = steps or {int(name[:-4]) for name in names if re.fullmatch(r"[0-9]+\.old", name)}
+    if not steps:
         return None
-    # What is not finished has a longer name than the step's digits.
-    return max((int(e.name) for e in folder.iterdir() if e.name.isdigit()), default=None)
+    name = str(max(steps))
+    return name if name in names else f"{name}.old"
 
 
 def restore(folder: Path, like: Any) -> Any:
@@ -54,10 +63,10 @@ def restore(folder: Path, like: Any) -> Any:
     default device. Raises CheckpointError where there is no checkpoint, it is damaged, or it holds
     other arrays than `like`.
     """
-    step = latest(folder)
-    if step is None:
+    name = _found(folder)
+    if name is None:
         raise CheckpointError(f"there is no checkpoint in {folder}")
-    path = folder / str(step)
+    path = folder / name
     try:
         arrays = _read(path, jax.eval_shape(_keys_as_data, like))
     except (ValueError, KeyError, OSError) as error:
@@ -70,13 +79,13 @@ def _write(folder: Path, name: str, arrays: Any) -> None:
     import orbax.checkpoint as ocp
 
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_only(folder, str(latest(folder)))  # a save that was killed left something
+    _keep_only(folder, str(_found(folder)))  # a save that was killed left something
     fresh, path = folder / f"{name}.new", folder / name
     with _plain(folder) as place, ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(place / fresh.name, arrays)
     if not jax.tree.all(jax.tree.map(_same, arrays, _read(fresh, arrays))):
         raise ValueError("it reads back as something else")
-    if path.exists():
+    if path.exists():  # of the same step, saved again; killed in between, it is found as .old
         path.rename(folder / f"{name}.old")
     fresh.rename(path)
     _keep_only(folder, name)

@@ -29,7 +29,7 @@ def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
     seeds = range(run.config.seed, run.config.seed + run.config.seeds)
     tests = [line for line in lines if line["split"] == "test" and line["seed"] in seeds]
     result = make_result(run, tests)
-    result["summary"] = summary
+    result["summary"] = run.experiment.summary or summary
     result["timing"] = _timing(run) | {"total_seconds": seconds}
     result["defaults"] = type(run.config)().to_dict()
     draw(run)
@@ -85,6 +85,7 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
         metrics[f"test/{name}"] = {"mean": mean, "ci95": ci95, "per_seed": values}
     better = {f"test/{name}": experiment.metrics[name].better for name in experiment.metrics}
     baselines = experiment.baselines() if experiment.baselines is not None else {}
+    baselines = {name: _or_null(values) for name, values in baselines.items()}
     devices = run.trainer.devices or jax.local_devices()[:1]
     result = {
         "experiment": run.name,
@@ -117,12 +118,14 @@ def _ensemble(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ensemble": {
             "protocol": words if scores else "none, as not every seed has numbers",
-            "metrics": {
-                f"test/{name}": value if math.isfinite(value) else None
-                for name, value in scores.items()
-            },
+            "metrics": _or_null({f"test/{name}": value for name, value in scores.items()}),
         }
     }
+
+
+def _or_null(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return numbers as JSON has them, null for a metric that has none."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _selection(run: Run) -> str:

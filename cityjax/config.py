@@ -256,6 +256,8 @@ def check_choice(config: RunConfig, name: str, choices: Sequence[str]) -> None:
 def check_resolved(resolved: Any) -> dict[str, Any]:
     """Check what a config.yaml says `auto` came to: {"parallel", "devices", "chunk"} or some of it.
 
+    And, of "data", the sha256 by name.
+
     Raises:
       ConfigError: it is no mapping, or a choice is none that `auto` could make.
     """
@@ -271,6 +273,9 @@ def check_resolved(resolved: Any) -> dict[str, Any]:
         if type(value) is not int or not 1 <= value <= LARGEST_INTEGER:
             allowed = "an integer of at least 1"
             raise ConfigError(f"resolved.{name}={spell(value)} is out of range: {allowed}")
+    data = resolved.get("data", {})
+    if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
+        raise ConfigError(f"resolved.data={spell(data)}: a sha256 by name is expected")
     return resolved
 
 

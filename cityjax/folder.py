@@ -1,10 +1,11 @@
 """The run folder: made or reopened, its configuration compared, its lines written and cut."""
 
+import contextlib
 import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from cityjax.errors import UserError
 from cityjax.overrides import load_config, save_config
 from cityjax.report import record
 from cityjax.report.record import METRIC_KEYS
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 CONFIG, METRICS, TIMING, RESULT = "config.yaml", "metrics.jsonl", "timing.jsonl", "result.json"
 TIMING_KEYS = {"seed": int, "step": int, "seconds": float, "compile_seconds": float}
@@ -135,6 +141,47 @@ def _new_folder(parent: Path, suffix: str) -> Path:
             continue
         return path
     raise UserError(f"{parent} holds 999 runs of this second: give workdir=FOLDER")
+
+
+def check_data(path: Path, begun: Mapping[str, str] | None, data: Mapping[str, str]) -> None:
+    """Raise UserError where a run's data is not what it began with, name -> sha256 each.
+
+    begun: None of a run that did not write it down.
+    """
+    if begun is None:
+        return
+    for name in dict.fromkeys([*begun, *data]):
+        old, new = (str(hashes.get(name, "none"))[:12] for hashes in (begun, data))
+        if old != new:
+            raise UserError(
+                f"{path} began with other data ({name}: sha256 {old}, now {new}): put the data "
+                "back, or begin a run of another workdir"
+            )
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes from training in a run's folder; the system lets go of it at the end.
+
+    Raises UserError where another process is at it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UserError(
+            f"another process trains in {path}: wait for its end, or give another workdir"
+        ) from None
+    except OSError:
+        pass  # a file system that knows no locks
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _unwritable(place: str | Path, error: OSError) -> UserError:

@@ -1,6 +1,7 @@
 """The keys that forecasting experiments share, their choice of models, and what they build."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from cityjax.choices import Choice
@@ -178,7 +179,7 @@ def forecast(config: ForecastConfig) -> Experiment:
     made = config.models[config.model].make(problem, **config.model_options())
     if "scale" not in config.unused:
         made = forecasters.scaled(made, problem, config.scale)
-    return forecast_experiment(
+    experiment = forecast_experiment(
         problem,
         made,
         optimizer=config.make_optimizer(),
@@ -188,6 +189,9 @@ def forecast(config: ForecastConfig) -> Experiment:
         refit=config.refit,
         data=hashes,
     )
+    if config.data == type(config).data:
+        return experiment
+    return experiment._replace(summary=f"Forecasts of {Path(config.data).name}.")
 
 
 def problem_of(config: ForecastConfig) -> tuple[Problem, dict[str, str]]:

@@ -102,8 +102,9 @@ class Experiment(NamedTuple):
     `(state, key) -> {metric key: number}`. better: direction of the keys that `final` returns.
     ensemble: `states -> {metric key: number}`, the test metrics of the mean of what several states
     predict, nothing where one predicts no numbers; asked where a run has two seeds or more.
-    data: name -> sha256 of the content. steps: updates, where the learner needs a number of its own
-    (the batches of one pass); else those of the run.
+    data: name -> sha256 of the content; a run goes on with the same alone. steps: updates, where
+    the learner needs a number of its own (the batches of one pass); else those of the run. summary:
+    what a run is about, where that is not what the module's docstring begins with.
     """
 
     learner: Learner
@@ -120,6 +121,7 @@ class Experiment(NamedTuple):
     ensemble: Callable[[Iterable[State]], dict[str, float]] | None = None
     data: Mapping[str, str] = {}
     steps: int | None = None
+    summary: str | None = None
 
 
 # Streams of randomness drawn from `State.key`, which itself never changes: a run that stops at any

@@ -169,20 +169,23 @@ def _train(
         "devices": len(ready.trainer.devices or [0]),
         "chunk": ready.chunk,
     }
+    before = {name: resolved[name] for name in choices if name in resolved}
     if path is None:
-        path = folder.create(config, name, str(request.source), choices)
+        data = dict(ready.experiment.data)
+        path = folder.create(config, name, str(request.source), {**choices, "data": data})
         ready = ready._replace(path=path)
-    elif resolved != choices:
-        progress.note(f"this run began with {resolved}: its last digits will differ from here on")
+    elif before != choices:
+        progress.note(f"this run began with {before}: its last digits will differ from here on")
     try:
-        for line in _description(ready):
-            progress.note(line)
-        for seed in range(config.seed, config.seed + config.seeds):
-            with signals or contextlib.nullcontext():
-                train.train_seed(ready, seed, progress, signals)
-            progress.close()
-        summary = (module.__doc__ or "").strip().partition("\n")[0]
-        return Result(path, conclude(ready, summary, earlier + time.perf_counter() - began))
+        with folder.alone(path):
+            for line in train.describe(ready):
+                progress.note(line)
+            for seed in range(config.seed, config.seed + config.seeds):
+                with signals or contextlib.nullcontext():
+                    train.train_seed(ready, seed, progress, signals)
+                progress.close()
+            summary = (module.__doc__ or "").strip().partition("\n")[0]
+            return Result(path, conclude(ready, summary, earlier + time.perf_counter() - began))
     except Interrupted as stop:
         stop.workdir = path
         raise
@@ -212,11 +215,13 @@ def _prepare(
     form: str,
 ) -> "Run":
     """Build the experiment and its Trainer of that form; nothing is written or compiled."""
-    from cityjax import parallel, registry, train
+    from cityjax import folder, parallel, registry, train
 
     module = request.module
     assert module is not None
     experiment = registry.build(module, config)
+    if path is not None:
+        folder.check_data(path, resolved.get("data"), experiment.data)
     like = train.abstract_state(experiment)
     parallel.check_memory(like)
     trainer = parallel.Trainer(experiment.learner, parallel=form)
@@ -225,28 +230,6 @@ def _prepare(
         chunk = parallel.choose_chunk(experiment.learner, experiment.train, like)
     name = str(request.experiment)
     return train.Run(name, config, experiment, trainer, like, chunk, path or Path())
-
-
-def _description(ready: "Run") -> list[str]:
-    """Say what is about to run and the memory it takes."""
-    import jax
-
-    from cityjax.train import batch_size
-
-    def megabytes(tree: Any) -> str:
-        arrays = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
-        return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in arrays) / 2**20:,.1f} MB"
-
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(ready.like.params))
-    devices = ready.trainer.devices or jax.local_devices()[:1]
-    experiment = ready.experiment
-    data = [experiment.train, *(batches.source for batches in experiment.evaluation.values())]
-    return [
-        f"{ready.name} -> {ready.path}",
-        f"  {parameters:,} parameters; state {megabytes(ready.like)}, data {megabytes(data)}",
-        f"  {len(devices)} x {devices[0].device_kind} ({ready.trainer.parallel}), "
-        f"{ready.steps:,} steps of {batch_size(experiment):,}, {ready.chunk} per dispatch",
-    ]
 
 
 @standard_output()

@@ -1,6 +1,7 @@
 """One seed of a run: begun or resumed, trained with its hooks, judged."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -54,6 +55,25 @@ def batch_size(experiment: Experiment) -> int:
     return jax.tree.leaves(batch)[0].shape[0]
 
 
+def describe(run: Run) -> list[str]:
+    """Say what is about to run and the memory it takes."""
+
+    def megabytes(tree: Any) -> str:
+        arrays = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
+        return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in arrays) / 2**20:,.1f} MB"
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.like.params))
+    devices = run.trainer.devices or jax.local_devices()[:1]
+    experiment = run.experiment
+    data = [experiment.train, *(batches.source for batches in experiment.evaluation.values())]
+    return [
+        f"{run.name} -> {run.path}",
+        f"  {parameters:,} parameters; state {megabytes(run.like)}, data {megabytes(data)}",
+        f"  {len(devices)} x {devices[0].device_kind} ({run.trainer.parallel}), "
+        f"{run.steps:,} steps of {batch_size(experiment):,}, {run.chunk} per dispatch",
+    ]
+
+
 def _first_state(experiment: Experiment) -> Any:
     def first(key: jax.Array, train: Source) -> State:
         return experiment.learner.init(key, train(key, jnp.int32(0)))
@@ -99,7 +119,8 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     def record(step: int, split: str, values: Mapping[str, float]) -> None:
         folder.append(metrics_file, {"seed": seed, "step": step, "split": split, **values})
         for name, value in values.items():
-            board.add_scalar(f"{split}/{name}", value, step)
+            if math.isfinite(value):  # tensorboardX warns of others at the terminal
+                board.add_scalar(f"{split}/{name}", value, step)
         progress.line(step, split, values)
 
     def check(step: int, state: State, sums: Sums) -> None:
@@ -142,6 +163,7 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
     def save(step: int, state: State, sums: Sums) -> None:
         with paused(state):
             if checkpoint.latest(last) != step:
+                board.flush()  # a resumed run writes what comes after the checkpoint alone
                 checkpoint.save(last, step, {"state": state, "sums": sums})
 
     def watch(step: int, state: State, sums: Sums) -> None:
@@ -158,10 +180,10 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
         Hook(None, watch),
     ]
     options = {"chunk": run.chunk, "hooks": hooks, "log_every": config.log_every, "sums": sums}
-    fit(trainer, experiment.train, state, run.steps, **options)
-    step, values = judge(run, seed)
-    record(step, "test", values)
-    board.close()
+    with contextlib.closing(board):
+        fit(trainer, experiment.train, state, run.steps, **options)
+        step, values = judge(run, seed)
+        record(step, "test", values)
 
 
 def ranking(run: Run, values: Mapping[str, float]) -> float:

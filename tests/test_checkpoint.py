@@ -132,3 +132,24 @@ def test_a_kill_while_saving_leaves_one_that_can_be_read(moment, tmp_path, monke
         checkpoint.save(tmp_path, step, tree(step))
         assert holds(tmp_path, step)
         assert [entry.name for entry in tmp_path.iterdir()] == [str(step)]
+
+
+def test_a_kill_while_the_same_step_is_saved_again_leaves_it(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, tree(1))
+    rename, renamed = Path.rename, []
+
+    def second_fails(self, target):
+        renamed.append(target)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", second_fails)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(tmp_path, 1, tree(1))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1.new", "1.old"]
+    assert holds(tmp_path, 1)
+    checkpoint.save(tmp_path, 2, tree(2))
+    assert holds(tmp_path, 2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["2"]

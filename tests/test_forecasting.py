@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import jax
 import numpy as np
@@ -79,6 +80,46 @@ def test_an_experiment_runs_on_data_of_ones_own(name, town, years, tmp_path, req
     outputs = experiment.learner.predict(state, batch["inputs"])
     assert outputs.shape[1:] == (6, 3) and np.isfinite(outputs).all()
     assert loaded.data == str(folder)
+
+
+def test_what_a_floor_cannot_say_is_null_and_the_summary_is_of_the_data(tmp_path, no_figures):
+    # Less than a year of weeks, and no case in the part that is tested.
+    weeks = np.datetime64("2020-03-02", "s") + np.arange(50) * np.timedelta64(7, "D")
+    cases = np.random.default_rng(0).poisson(50, (50, 3)).astype(float)
+    cases[30:] = 0
+    write_series(Series(cases, weeks, 7 * 86_400, ("a", "b", "c"), ""), tmp_path / "cases")
+    given = [*arguments("health_flu", "ridge"), "history=8", "horizon=4", "inputs=[]"]
+    saved = run([*given, f"data={tmp_path / 'cases'}", f"workdir={tmp_path / 'run'}"]).result
+    rows = saved["baselines"]
+    assert set(rows["seasonal (52 steps)"].values()) == {None}
+    assert rows["last value"]["test/rmse@2"] == 0 and rows["last value"]["test/pcc@2"] is None
+    assert saved["metrics"]["test/pcc@2"]["mean"] is None
+    assert saved["summary"] == "Forecasts of cases."
+
+
+def test_a_run_goes_on_and_is_loaded_with_the_data_that_it_began_with(town, tmp_path, no_figures):
+    values = (town / "values.csv").read_text()
+    for name in town.iterdir():
+        (tmp_path / name.name).write_bytes(name.read_bytes())
+    place = tmp_path / "run"
+    given = [*arguments("synthetic_city", "stid"), f"data={tmp_path}", f"workdir={place}"]
+    given += ["history=12", "horizon=6", "inputs=[]"]
+    # The folder of the run lies in that of the data: only tables are read there.
+    result = run(given).result
+    os.remove(place / "result.json")
+    (tmp_path / "values.csv").write_text(values.rsplit(",", 1)[0] + ",7\n")
+    for use in (
+        lambda: run(given),
+        lambda: run(["evaluate_only=true", f"workdir={place}"]),
+        lambda: load(place),
+    ):
+        with pytest.raises(
+            UserError, match=r"began with other data \(.*: sha256 .*, now .*\): put"
+        ):
+            use()
+    (tmp_path / "values.csv").write_text(values)
+    assert run(given).result["metrics"] == result["metrics"]
+    assert load(place).config.horizon == 6
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))

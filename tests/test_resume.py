@@ -313,6 +313,32 @@ def test_resume_must_and_never(unbroken, tmp_path):
     assert run([*arguments, f"workdir={path}", "resume=must"]).workdir == path
 
 
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    given = [*CASES["mlp"], *SMALL, f"workdir={tmp_path}"]
+    with pytest.raises(UserError, match="resume=must"):  # nothing is left behind by what fails
+        run([*given, "resume=must"])
+    with folder.alone(tmp_path):
+        with pytest.raises(UserError, match="another process trains in .*: wait for its end, or"):
+            run(given)
+        assert not (tmp_path / folder.METRICS).exists()
+    assert run(given).workdir == tmp_path
+
+
+def test_what_tensorboard_shows_is_on_the_disk_with_each_checkpoint(tmp_path, monkeypatch):
+    save, sizes = checkpoint.save, []
+
+    def seen(kind, step, tree):
+        if kind.name == "last":
+            board = tmp_path / "tensorboard" / "seed=0"
+            sizes.append(sum(file.stat().st_size for file in board.iterdir()))
+        save(kind, step, tree)
+
+    monkeypatch.setattr(checkpoint, "save", seen)
+    run([*CASES["mlp"], *SMALL, f"workdir={tmp_path}"])
+    first = sizes[:4]  # those of the first seed
+    assert first == sorted(set(first)) and first[0] > 100
+
+
 def test_evaluate_only_scores_again_and_writes_nothing(unbroken):
     path = unbroken("cnn")
     before = files_of(path)

@@ -18,7 +18,10 @@ CHUNK = 3_000_000  # forecasts held at once
 
 
 def baselines(problem: Problem) -> dict[str, dict[str, float]]:
-    """Return every metric of the naive floors on test, then the published rows that have any."""
+    """Return every metric of the naive floors on test, then the published rows that have any.
+
+    NaN where a floor forecasts nothing there, or the truth leaves a metric undefined.
+    """
     sums: dict[str, Any] = {}
     at, leads = problem.origins["test"], np.arange(1, problem.horizon + 1)
     for name, floor in floors_of(problem).items():
@@ -67,7 +70,9 @@ def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.n
 
 
 def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[str, float]:
-    """Take every metric of forecasts of a part's windows; those that are NaN are left out.
+    """Take every metric of forecasts of a part's windows; forecasts that are NaN are left out.
+
+    A metric that nothing is left for is NaN, as is one that the rest does not determine.
 
     outputs: points [W, H, N], or where the problem has quantiles those [W, H, N, Q].
     """
