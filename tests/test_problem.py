@@ -1,10 +1,11 @@
-"""What a forecasting problem says of its inputs and of its graph."""
+"""What a forecasting problem says of its inputs and of its graph, and what it measures."""
 
 import numpy as np
 
 from cityjax.data.dataset import Protocol
 from cityjax.data.series import Series, checked
 from cityjax.tasks.problem import describe, make_problem
+from cityjax.tasks.scores import baselines
 
 
 def city(**more):
@@ -52,3 +53,17 @@ def test_the_edges_of_the_graph_and_sensors_without_any_are_said():
     assert words["graph"] == "of the data set, 6 edges"
     found = said(city(), graph="correlation")["graph"]
     assert found.startswith("the 2 largest correlations in train, ") and " edge" in found
+
+
+def test_correlation_is_right_far_above_zero():
+    draw = np.random.default_rng(0)
+    weeks = np.datetime64("2012-01-01", "s") + np.arange(400) * np.timedelta64(7, "D")
+    values = 200_000 + 70 * draw.normal(size=(400, 5)).cumsum(axis=0)
+    series = Series(values.astype(np.float32), weeks, 7 * 86_400, tuple("abcde"), "visits")
+    problem = make_problem(series, Protocol(history=8, horizon=3, measures=("pcc",)), season=52)
+    at = problem.origins["test"]
+    truth = series.values[at[:, None] + np.arange(1, 4)].astype(float)
+    last = np.broadcast_to(series.values[at][:, None], truth.shape).astype(float)
+    expected = np.corrcoef(truth.ravel(), last.ravel())[0, 1]
+    found = baselines(problem)["last value"]["test/pcc@1-3"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -217,10 +217,11 @@ def metrics_of(
     names = dict.fromkeys([*map(lead_name, leads), lead_name((1, horizon))])
     measures = [*protocol.measures, *(("crps", "coverage", "width") if quantiles else ())]
     mean, std = fit_scaler(series.values, series.observed, stop=stop)
+    about = 0.0 if protocol.standardised else float(np.mean(mean))
     found = {}
     for at in names:
         for measure in measures:
-            metric = metrics.by_name(f"{measure}@{at}", quantiles)
+            metric = metrics.by_name(f"{measure}@{at}", quantiles, about=about)
             if protocol.standardised:
                 metric = metrics.standardised(metric, mean, std)
             found[f"{measure}@{at}"] = metric
