@@ -43,18 +43,17 @@ def mean(total: Any, count: Any, empty: float = 0.0) -> Any:
 
 
 def finalize(sums: Mapping[str, Any], metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Turn accumulated sums into numbers; names without a metric (losses) are sum / count.
+    """Turn sums into numbers in the order of `metrics`, before them losses, which are sum / count.
 
     metrics: those they were accumulated by. Raises ValueError where one lacks and there is no pair.
     """
-    for name, value in sums.items():
-        if name not in metrics and len(value) != 2:
+    losses = [name for name in sums if name not in metrics]
+    for name in losses:
+        if len(sums[name]) != 2:
             raise ValueError(f"{name!r} is no sum and count: give finalize or score its metric")
-    values = {
-        name: metrics[name].finalize(value) if name in metrics else ratio(value)
-        for name, value in sums.items()
-    }
-    return {name: float(value) for name, value in jax.device_get(values).items()}
+    known = {name: metrics[name].finalize(sums[name]) for name in metrics if name in sums}
+    values = jax.device_get({**{name: ratio(sums[name]) for name in losses}, **known})
+    return {name: float(values[name]) for name in (*losses, *known)}  # JAX sorts dicts by name
 
 
 def masked_sum(values: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -307,8 +306,7 @@ def by_name(name: str, quantiles: Sequence[float] = (), *, about: float = 0.0) -
         raise MetricError(f"metric {name!r}: a step ahead, or 1-h, is expected after @: mae@1-3")
     at = None if not steps else steps[0] if len(steps) == 1 else (steps[0], steps[1])
     intervals = {"coverage": coverage, "width": width, "crps": partial(crps, quantiles)}
-    known = {**_POINT, "pcc": partial(pearson, about=about)}
-    known |= intervals if len(quantiles) else {}
+    known = {**_POINT, "pcc": partial(pearson, about=about), **(intervals if quantiles else {})}
     if measure not in known:
         raise MetricError(f"metric {name!r}: {measure!r} is unknown: {', '.join(known)}")
     metric = known[measure](at=at)

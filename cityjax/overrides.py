@@ -238,7 +238,10 @@ def _split(arguments: Sequence[str]) -> tuple[set[str], dict[str, str]]:
                 f"{spell(argument)}: keys are neither added nor removed; write key=value, no + or ~"
             )
         if not equals:
-            raise ConfigError(f"{spell(argument)!r} has no '=': arguments are written key=value")
+            raise ConfigError(
+                f"{spell(argument)!r} has no '=': arguments are written key=value; without any, the"
+                " experiments are listed, and experiment=NAME --help shows the keys of one"
+            )
         if not key:
             raise ConfigError(f"{spell(argument)!r} has no key: arguments are written key=value")
         if not (text if key in FREE_TEXT_KEYS else text.strip()):

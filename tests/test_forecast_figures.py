@@ -105,6 +105,14 @@ def test_missing_values_are_gaps_and_never_zeros():
     assert np.nanmin(shown) > 30
 
 
+def test_a_value_alone_is_a_point():
+    series = city(missing=0.0)
+    series.values[-60:] = np.nan
+    series.values[-50], series.values[-40:-38] = 61, 62
+    axes = drawn(problem_of(series))["forecast_at_the_first_lead"].axes[0]
+    assert line(axes, FLOORS + 2).tolist() == [61]  # two side by side are a line
+
+
 def test_a_jump_of_the_clock_breaks_the_line():
     times = np.array([0, 1, 2, 9, 10], "datetime64[h]")
     cut, values = forecasts._broken(times, np.arange(5.0))

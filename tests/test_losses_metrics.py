@@ -294,6 +294,9 @@ def test_finalize_divides_once_and_takes_the_metrics_own_rule():
     values = metrics.finalize(jax.tree.map(jnp.float32, sums), known)
     assert np.isnan(values.pop("none"))
     assert values == {"loss": 1.5, "rmse": 2.0, "error": 0.25}
+    known = {"rmse@6": metrics.mean_squared_error(), "rmse@24": metrics.mean_squared_error()}
+    sums = {name: (jnp.float32(1), jnp.float32(1)) for name in ("rmse@24", "rmse@6", "loss")}
+    assert list(metrics.finalize(sums, known)) == ["loss", "rmse@6", "rmse@24"]
 
 
 def test_every_metric_says_which_way_is_better():

@@ -71,6 +71,10 @@ def stretches(times: np.ndarray, shown: Sequence[Stretch], *, unit: str, interva
             (each.forecast, {"color": MODEL, "linewidth": 1.5}),
         ):
             axes.plot(*_broken(times, _float(values)), **line)
+        for values, color in ((each.truth, TRUTH), (each.forecast, MODEL)):
+            x, y = _broken(times, _float(values))
+            alone = _alone(y)  # no line leads to them
+            axes.plot(x[alone], y[alone], ".", color=color, markersize=4)
         axes.margins(x=0.01)
         axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     locator = AutoDateLocator(minticks=5, maxticks=11)
@@ -101,6 +105,12 @@ def _broken(times: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     gaps = np.diff(times)
     after = np.flatnonzero(gaps > 1.5 * np.median(gaps)) + 1 if len(gaps) else []
     return np.insert(times, after, times[after]), np.insert(values, after, np.nan)
+
+
+def _alone(values: np.ndarray) -> np.ndarray:
+    """Return where a number has none beside it."""
+    known = np.isfinite(np.pad(values, 1, constant_values=np.nan))
+    return known[1:-1] & ~known[:-2] & ~known[2:]
 
 
 def error_lines(

@@ -25,7 +25,10 @@ class RunFolderError(UserError):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says: resolved config, metric lines in file order, and result.json."""
+    """What a run folder says: resolved config, metric lines in file order, and result.json.
+
+    config: without the data's sha256, which result.json has too.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -41,9 +44,12 @@ def load_run(folder: str | Path) -> RunRecord:
     folder = Path(folder)
     if not folder.is_dir():
         raise RunFolderError(f"{folder}: no such run folder")
+    config = _read_config(folder / "config.yaml")
+    if isinstance(config.get("resolved"), dict):
+        config["resolved"].pop("data", None)
     return RunRecord(
         folder=folder,
-        config=_read_config(folder / "config.yaml"),
+        config=config,
         metrics=read_lines(folder / "metrics.jsonl", METRIC_KEYS),
         result=read_result(folder / "result.json"),
     )

@@ -219,8 +219,8 @@ def metrics_of(
     mean, std = fit_scaler(series.values, series.observed, stop=stop)
     about = 0.0 if protocol.standardised else float(np.mean(mean))
     found = {}
-    for at in names:
-        for measure in measures:
+    for measure in measures:
+        for at in names:
             metric = metrics.by_name(f"{measure}@{at}", quantiles, about=about)
             if protocol.standardised:
                 metric = metrics.standardised(metric, mean, std)
