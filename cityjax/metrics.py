@@ -188,8 +188,8 @@ def pearson(*, at: Horizon = None, about: float = 0.0) -> Metric:
         count, *totals = sums
         y, p, yy, pp, yp = (mean(total, count) for total in totals)
         square = (yy - y * y) * (pp - p * p)
-        scale = jnp.sqrt(jnp.where(square > 0, square, 1))
-        return jnp.where(square > 0, (yp - y * p) / scale, jnp.nan)
+        varies = (yy - y * y > 1e-5 * yy) & (pp - p * p > 1e-5 * pp)  # else it is rounding
+        return jnp.where(varies, (yp - y * p) / jnp.sqrt(jnp.where(varies, square, 1)), jnp.nan)
 
     return Metric(accumulate, correlation, better="higher")
 

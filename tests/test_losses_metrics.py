@@ -283,6 +283,11 @@ def test_correlation_survives_a_level_far_above_what_it_varies_by():
     np.testing.assert_array_equal(
         named.finalize(named.accumulate(jnp.asarray(outputs), batch)), found
     )
+    # What never varies has none, wherever it is measured from.
+    batch = {"targets": jnp.full((400, 5), 7.3), "mask": jnp.ones(400, bool)}
+    for about in (0.0, 31.7, 7.3, -1e5):
+        metric = metrics.pearson(about=about)
+        assert np.isnan(metric.finalize(metric.accumulate(batch["targets"], batch)))
     metric = metrics.pearson()
     with pytest.raises(ValueError, match="'pcc' is no sum and count: give finalize"):
         metrics.finalize({"pcc": metric.accumulate(jnp.asarray(outputs), batch)}, {})
