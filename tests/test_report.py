@@ -327,6 +327,19 @@ def test_a_run_folder_is_read_back(run):
     assert record.result == make_result()
 
 
+def test_the_metrics_of_a_run_that_kept_them_by_name_are_read_by_lead(tmp_path):
+    leads = ["1", "1-24", "12", "24", "6"]
+    kept = ["test/loss", *(f"test/{name}@{lead}" for name in ("mae", "rmse") for lead in leads)]
+    result = make_result(metrics={key: {"mean": 1.0} for key in kept}, better={}, baselines={})
+    read = load_run(make_run(tmp_path / "old", result=result)).result
+    assert read == result
+    assert list(read["metrics"]) == [
+        "test/loss",
+        *(f"test/{name}@{lead}" for name in ("mae", "rmse") for lead in (1, 6, 12, 24, "1-24")),
+    ]
+    assert headline(read, limit=3) == ["test/mae@1", "test/mae@24", "test/mae@1-24"]
+
+
 def test_a_last_metrics_line_cut_by_a_kill_is_left_out(run):
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"seed": 0, "step": 4')

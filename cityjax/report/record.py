@@ -27,7 +27,8 @@ class RunFolderError(UserError):
 class RunRecord:
     """What a run folder says: resolved config, metric lines in file order, and result.json.
 
-    config: without the data's sha256, which result.json has too.
+    config: without the data's sha256, which result.json has too, and without the folder in which
+    relative paths begin.
     """
 
     folder: Path
@@ -46,7 +47,8 @@ def load_run(folder: str | Path) -> RunRecord:
         raise RunFolderError(f"{folder}: no such run folder")
     config = _read_config(folder / "config.yaml")
     if isinstance(config.get("resolved"), dict):
-        config["resolved"].pop("data", None)
+        for key in ("data", "folder"):
+            config["resolved"].pop(key, None)
     return RunRecord(
         folder=folder,
         config=config,
@@ -85,7 +87,7 @@ def read_lines(path: Path, keys: Mapping[str, type]) -> list[dict[str, Any]]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read a result.json; RunFolderError names what in it is broken."""
+    """Read a result.json, metrics by lead; RunFolderError names what in it is broken."""
     content = _read(path, "the run is unfinished")
     try:
         result = json.loads(content.decode("utf-8"))
@@ -99,7 +101,7 @@ def read_result(path: Path) -> dict[str, Any]:
     for key, value in result.items():
         if (fault := _fault(key, value)) is not None:
             raise RunFolderError(f"{path}: broken, {fault}; {_REMAKE}")
-    return result
+    return {**result, "metrics": _by_lead(result["metrics"])}
 
 
 _KINDS: dict[str, type] = {
@@ -138,6 +140,20 @@ def _fault(key: str, value: Any) -> str | None:
         if not (all(map(_is_optional, numbers)) and interval):
             return f"metric {name!r} holds something else than numbers"
     return None
+
+
+def _by_lead(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with the leads of each by number: mae@1, mae@6, mae@12, then mae@1-12.
+
+    Older runs kept them by name.
+    """
+    names = list(dict.fromkeys(key.partition("@")[0] for key in metrics))
+
+    def place(key: str) -> tuple[int, bool, int, str]:
+        name, _, steps = key.partition("@")
+        return names.index(name), not steps.isdecimal(), len(steps), steps
+
+    return {key: metrics[key] for key in sorted(metrics, key=place)}
 
 
 def _is(value: Any, kind: type) -> bool:
