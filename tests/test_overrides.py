@@ -245,6 +245,13 @@ def test_what_is_refused_and_in_which_words(argument, expected):
     assert len(message) < 400
 
 
+@pytest.mark.parametrize("word", ["list", "help"])
+def test_a_word_alone_is_told_how_to_list_experiments_and_their_keys(word):
+    assert failure(word).endswith(
+        "without any, the experiments are listed, and experiment=NAME --help shows the keys of one"
+    )
+
+
 def test_a_key_given_twice_is_refused_even_with_one_value():
     assert wrong("seed=1", "seed=2") == "key 'seed' is given twice: 1 and 2"
     assert wrong("seed=1", "seed=1") == "key 'seed' is given twice: 1 and 1"
