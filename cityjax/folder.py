@@ -22,6 +22,7 @@ except ImportError:  # not on Windows
     fcntl = None
 
 CONFIG, METRICS, TIMING, RESULT = "config.yaml", "metrics.jsonl", "timing.jsonl", "result.json"
+LOCK = ".lock"
 TIMING_KEYS = {"seed": int, "step": int, "seconds": float, "compile_seconds": float}
 
 
@@ -165,23 +166,19 @@ def alone(path: Path) -> Iterator[None]:
 
     Raises UserError where another process is at it.
     """
-    if fcntl is None:
+    # NFS locks files that are open for writing alone, so no folder. The file stays: where it was
+    # removed, two could hold a lock of that name.
+    with (path / LOCK).open("a") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process trains in {path}: wait for its end, or give another workdir"
+            ) from None
+        except OSError:
+            pass  # a file system that knows no locks
         yield
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(
-            f"another process trains in {path}: wait for its end, or give another workdir"
-        ) from None
-    except OSError:
-        pass  # a file system that knows no locks
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def _unwritable(place: str | Path, error: OSError) -> UserError:

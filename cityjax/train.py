@@ -151,8 +151,10 @@ def train_seed(run: Run, seed: int, progress: Progress, signals: Signals | None 
                 values = score(trainer, state, batches, experiment.metrics)
                 record(step, "validation", values)
                 value = ranking(run, values)
-                # Equal values go to the later step, which has learnt more.
-                if experiment.select and (best_value is None or value <= best_value):
+                # Equal values go to the later step, which has learnt more. A checkpoint of this
+                # step is one whose line was cut, and other devices may give it other last digits.
+                best_yet = best_value is None or value <= best_value
+                if experiment.select and (best_yet or checkpoint.latest(best) == step):
                     best_value = value
                     checkpoint.save(best, step, {"state": state})
             for name, draw in experiment.snapshots.items():

@@ -1,5 +1,6 @@
 """A run stopped at any moment and resumed ends bit for bit like an unbroken one."""
 
+import fcntl
 import functools
 import json
 import os
@@ -207,6 +208,17 @@ def test_killed_anywhere_and_resumed_equals_unbroken(name, unbroken, tmp_path, m
         assert result["selected_step"] == [24, 8]
 
 
+def test_a_best_checkpoint_whose_line_was_cut_is_written_again(tmp_path, monkeypatch):
+    arguments = [*CASES["mlp"], *SMALL, f"workdir={tmp_path}"]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after((0, "best", 16), patch)
+        run(arguments)
+    # As on other devices, only that the difference is large: worse than at step 8 from here on.
+    score = train.score
+    monkeypatch.setattr(train, "score", lambda *a: {k: v + 1 for k, v in score(*a).items()})
+    assert run(arguments).result["selected_step"][0] == 24
+
+
 def test_the_seconds_of_a_resumed_run_hold_those_before(tmp_path, monkeypatch):
     arguments = [*CASES["mlp"], *SMALL, f"workdir={tmp_path / 'broken'}"]
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -313,14 +325,22 @@ def test_resume_must_and_never(unbroken, tmp_path):
     assert run([*arguments, f"workdir={path}", "resume=must"]).workdir == path
 
 
-def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
-    given = [*CASES["mlp"], *SMALL, f"workdir={tmp_path}"]
-    with pytest.raises(UserError, match="resume=must"):  # nothing is left behind by what fails
-        run([*given, "resume=must"])
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path, monkeypatch):
+    given, flock = [*CASES["mlp"], *SMALL, f"workdir={tmp_path}"], fcntl.flock
+
+    def as_on_nfs(file, operation):
+        assert fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_after((0, "last", 12), patch)
+        run(given)
+    before = (tmp_path / folder.METRICS).read_bytes()
     with folder.alone(tmp_path):
         with pytest.raises(UserError, match="another process trains in .*: wait for its end, or"):
             run(given)
-        assert not (tmp_path / folder.METRICS).exists()
+        assert (tmp_path / folder.METRICS).read_bytes() == before
     assert run(given).workdir == tmp_path
 
 
