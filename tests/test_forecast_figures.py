@@ -113,6 +113,16 @@ def test_a_value_alone_is_a_point():
     assert line(axes, FLOORS + 2).tolist() == [61]  # two side by side are a line
 
 
+def test_a_floor_that_forecasts_nothing_is_in_no_figure():
+    found = drawn(problem_of(city(steps=100), season=200))  # longer than the series
+    for name in ("forecast_at_the_first_lead", "error_by_horizon", "reliability"):
+        floors = " ".join(labels(found[name]))
+        assert "last value" in floors and "seasonal" not in floors
+    series = city(steps=100)
+    axes = drawn(problem_of(series, season=200, horizon=1))["error_by_horizon"].axes[0]
+    assert not any("seasonal" in text.get_text() for text in axes.get_yticklabels())
+
+
 def test_a_jump_of_the_clock_breaks_the_line():
     times = np.array([0, 1, 2, 9, 10], "datetime64[h]")
     cut, values = forecasts._broken(times, np.arange(5.0))

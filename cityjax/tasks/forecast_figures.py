@@ -60,6 +60,9 @@ def figures(problem: Problem, forecast: Mapping[str, np.ndarray]) -> dict[str, F
     ranked = ranked[np.isfinite(errors[MODEL].sensor[ranked])]
     if not len(ranked):
         return {"forecast": message("No forecast of the test part is a number")}
+    # Of a floor that forecasts nothing there is nothing to draw, in a legend neither.
+    floors = {name: floor for name, floor in floors.items() if np.isfinite(errors[name].overall)}
+    errors = {name: errors[name] for name in (MODEL, *floors)}
     before = None
     if "validation" in forecast:
         before = calibrated(problem, forecast["validation"])
