@@ -110,10 +110,7 @@ def _ensemble(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     ensemble, seeds = run.experiment.ensemble, result["seeds"]
     if ensemble is None or len(seeds) < 2:
         return {}
-    means = [entry["mean"] for entry in result["metrics"].values()]
-    scores = {}
-    if all(mean is not None and math.isfinite(mean) for mean in means):  # else a seed diverged
-        scores = ensemble(selected_state(run, seed) for seed in seeds)
+    scores = ensemble(selected_state(run, seed) for seed in seeds)  # none if a seed diverged
     words = f"mean of the predictions of {len(seeds)} seeds, of quantiles level by level"
     return {
         "ensemble": {

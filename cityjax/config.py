@@ -22,7 +22,7 @@ PLACE_KEYS = ("workdir", "resume", "progress")
 UNHASHED_KEYS = (*PLACE_KEYS, "checkpoint_every")
 # Names with a meaning of their own beside the fields, which no experiment may take.
 RESERVED_KEYS = ("experiment", "config", "evaluate_only", "resolved", "unused", "models", "hash")
-RESERVED_KEYS += ("neutral", "to_dict", "model_options", "make_optimizer")
+RESERVED_KEYS += ("neutral", "to_dict", "within", "model_options", "make_optimizer")
 # jax keeps seeds and step counters in 32 bits.
 LARGEST_INTEGER = 2**31 - 1
 # `model.KEY` at the command line is the field `model_KEY` of the configuration.
@@ -114,6 +114,10 @@ class RunConfig:
         types = field_types(type(self))
         return {key: _plain(value_of(self, key), types[field_of(key)]) for key in keys(type(self))}
 
+    def within(self, folder: str) -> "RunConfig":
+        """What to build where relative paths begin in that folder; here there are none."""
+        return self
+
     def model_options(self) -> dict[str, Any]:
         """What was chosen for the keys `model.OPTION`, by option: arguments of the model."""
         return {
@@ -140,9 +144,8 @@ class RunConfig:
         """Sha256, in hex, over the keys that change what a run computes or writes as metrics.
 
         Left out: `workdir`, `resume`, `progress`, `checkpoint_every`, the unused keys, and those
-        that are `neutral`.
-        `log_every` and `eval_every` count: they decide which metric lines exist and which
-        checkpoint is best. The experiment's name is not part of it.
+        that are `neutral`. `log_every` and `eval_every` count: they decide which metric lines exist
+        and which checkpoint is best. The experiment's name is not part of it.
         """
         counted = {
             key: value
@@ -254,9 +257,10 @@ def check_choice(config: RunConfig, name: str, choices: Sequence[str]) -> None:
 
 
 def check_resolved(resolved: Any) -> dict[str, Any]:
-    """Check what a config.yaml says `auto` came to: {"parallel", "devices", "chunk"} or some of it.
+    """Check what a config.yaml says a run came to, or some of it.
 
-    And, of "data", the sha256 by name.
+    What `auto` chose for "parallel", "devices" and "chunk"; the sha256 of "data" by name; and the
+    "folder" in which relative paths begin.
 
     Raises:
       ConfigError: it is no mapping, or a choice is none that `auto` could make.
@@ -273,7 +277,9 @@ def check_resolved(resolved: Any) -> dict[str, Any]:
         if type(value) is not int or not 1 <= value <= LARGEST_INTEGER:
             allowed = "an integer of at least 1"
             raise ConfigError(f"resolved.{name}={spell(value)} is out of range: {allowed}")
-    data = resolved.get("data", {})
+    folder, data = resolved.get("folder", ""), resolved.get("data", {})
+    if not isinstance(folder, str):
+        raise ConfigError(f"resolved.folder={spell(folder)}: a path is expected")
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
         raise ConfigError(f"resolved.data={spell(data)}: a sha256 by name is expected")
     return resolved

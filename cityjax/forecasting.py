@@ -1,7 +1,7 @@
 """The keys that forecasting experiments share, their choice of models, and what they build."""
 
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cityjax.choices import Choice
@@ -17,7 +17,7 @@ from cityjax.config import (
     leaf_types,
     option,
 )
-from cityjax.data.catalog import dataset, is_city
+from cityjax.data.catalog import dataset, datasets, is_city
 from cityjax.data.dataset import Protocol
 from cityjax.data.series import Series, digest
 from cityjax.errors import spell
@@ -169,6 +169,12 @@ class ForecastConfig(RunConfig):
             elif leaf_types(types[field_of(key)]) <= {int, float}:
                 check_range(self, key, **_RANGES.get(name, {"at_least": 0}))
 
+    def within(self, folder: str) -> "ForecastConfig":
+        """With `data` of one's own as a path from that folder, where it is there."""
+        path = os.path.join(folder, self.data)
+        own = self.data not in datasets() and os.path.exists(path)
+        return replace(self, data=path) if own else self
+
 
 def forecast(config: ForecastConfig) -> Experiment:
     """Build the experiment that a forecasting configuration describes.
@@ -191,7 +197,8 @@ def forecast(config: ForecastConfig) -> Experiment:
     )
     if config.data == type(config).data:
         return experiment
-    return experiment._replace(summary=f"Forecasts of {Path(config.data).name}.")
+    name = os.path.basename(os.path.abspath(config.data))
+    return experiment._replace(summary=f"Forecasts of {name}.")
 
 
 def problem_of(config: ForecastConfig) -> tuple[Problem, dict[str, str]]:

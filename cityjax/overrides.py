@@ -52,7 +52,8 @@ class Request:
     experiment: its name (the file's stem); None asks for the list. source: what `save_config`
     keeps: the name, or the absolute path of an experiment given as a file. configs: one, or the
     points of a sweep, the last key varying fastest; none where help is asked for. overrides: for
-    each of them the `key=value` arguments that make it, without the special keys.
+    each of them the `key=value` arguments that make it, without the special keys. folder: where
+    relative paths begin that a config.yaml holds; None for the present one.
     """
 
     experiment: str | None = None
@@ -63,10 +64,11 @@ class Request:
     shown: type[RunConfig] | None = None
     evaluate_only: bool = False
     help: bool = False
+    folder: str | None = None
 
 
 class SavedConfig(NamedTuple):
-    """What a run's config.yaml holds; `resolved` has the choices that `auto` made."""
+    """What a run's config.yaml holds; `resolved` is that of `config.check_resolved`."""
 
     experiment: str
     module: ModuleType
@@ -134,6 +136,7 @@ def resolve(arguments: Sequence[str]) -> Request:
         configs=tuple(configs),
         overrides=tuple(overrides),
         evaluate_only=evaluate_only,
+        folder=saved.resolved.get("folder") if saved and "data" not in texts else None,
     )
 
 
@@ -168,7 +171,7 @@ def save_config(
 ) -> None:
     """Write config.yaml, all of it or none.
 
-    experiment: `Request.source`. resolved: what `auto` chose, as plain data.
+    experiment: `Request.source`. resolved: what `check_resolved` allows.
     """
     import yaml
 

@@ -82,8 +82,10 @@ def load(name_or_path: str) -> ModuleType:
     return _check(_import(entries[name_or_path].path))
 
 
-def build(module: ModuleType, config: RunConfig) -> "Experiment":
+def build(module: ModuleType, config: RunConfig, folder: str | None = None) -> "Experiment":
     """Return the experiment that a module's `build(config)` makes.
+
+    folder: where the relative paths of a configuration begin; None for the present one.
 
     Raises:
       ConfigError: `build` raised an exception (the message has file and line), or returned
@@ -92,7 +94,7 @@ def build(module: ModuleType, config: RunConfig) -> "Experiment":
     from cityjax.learner import Experiment
 
     try:
-        experiment = module.build(config)
+        experiment = module.build(config if folder is None else config.within(folder))
     except UserError:
         raise
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import signal
 import sys
@@ -66,7 +67,8 @@ def load(workdir: str | Path, *, seed: int | None = None) -> Loaded:
 
     path = Path(workdir)
     saved = overrides.load_config(path / folder.CONFIG)
-    request = overrides.Request(Path(str(saved.module.__file__)).stem, module=saved.module)
+    name, place = Path(str(saved.module.__file__)).stem, saved.resolved.get("folder")
+    request = overrides.Request(name, module=saved.module, folder=place)
     ready = _prepare(request, saved.config, path, saved.resolved, "jit")
     seed = saved.config.seed if seed is None else seed
     return Loaded(ready.experiment, train.selected_state(ready, seed), saved.config)
@@ -129,8 +131,22 @@ def _check(request: "Request", config: "RunConfig") -> None:
     from cityjax import folder
 
     path, resolved = folder.find(config, str(request.experiment))
-    if path is None or folder.read_result(path) is None:
+    if _finished(request, config, path, resolved) is None:
         _ready(request, config, path, resolved)
+
+
+def _finished(
+    request: "Request", config: "RunConfig", path: Path | None, resolved: Mapping[str, Any]
+) -> "Result | None":
+    """Return what a run ended with, None where it did not; its data is what it began with."""
+    from cityjax import folder, registry
+
+    if path is None or (result := folder.read_result(path)) is None:
+        return None
+    if resolved.get("data") and request.module is not None:
+        experiment = registry.build(request.module, config, request.folder)
+        folder.check_data(path, resolved["data"], experiment.data)
+    return Result(path, result)
 
 
 def _ready(
@@ -159,9 +175,9 @@ def _train(
     began = time.perf_counter()
     name, module = str(request.experiment), request.module
     path, resolved = folder.find(config, name)
-    if path is not None and (result := folder.read_result(path)) is not None:
+    if (finished := _finished(request, config, path, resolved)) is not None:
         progress.note(f"{path} holds this run, finished: its result follows")
-        return Result(path, result)
+        return finished
     earlier = 0.0 if path is None else folder.spent(path)
     ready = _ready(request, config, path, resolved)
     choices = {
@@ -171,8 +187,10 @@ def _train(
     }
     before = {name: resolved[name] for name in choices if name in resolved}
     if path is None:
-        data = dict(ready.experiment.data)
-        path = folder.create(config, name, str(request.source), {**choices, "data": data})
+        begun = {**choices, "data": dict(ready.experiment.data)}
+        if config.within(place := request.folder or os.getcwd()) != config:
+            begun["folder"] = place
+        path = folder.create(config, name, str(request.source), begun)
         ready = ready._replace(path=path)
     elif before != choices:
         progress.note(f"this run began with {before}: its last digits will differ from here on")
@@ -217,9 +235,8 @@ def _prepare(
     """Build the experiment and its Trainer of that form; nothing is written or compiled."""
     from cityjax import folder, parallel, registry, train
 
-    module = request.module
-    assert module is not None
-    experiment = registry.build(module, config)
+    assert request.module is not None
+    experiment = registry.build(request.module, config, request.folder)
     if path is not None:
         folder.check_data(path, resolved.get("data"), experiment.data)
     like = train.abstract_state(experiment)

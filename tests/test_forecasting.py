@@ -1,5 +1,6 @@
 """Forecasting experiments: every model, one's own data, what is refused, what no part may know."""
 
+import dataclasses
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from cityjax.data.synthetic import city
 from cityjax.data.tables import read_series, write_series
 from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
+from cityjax.report.compare import compare_runs
 from cityjax.run import load, main, run
 from cityjax.tasks import forecast_figures, forecasters
 from cityjax.tasks.problem import make_problem
@@ -89,11 +91,15 @@ def test_what_a_floor_cannot_say_is_null_and_the_summary_is_of_the_data(tmp_path
     cases[30:] = 0
     write_series(Series(cases, weeks, 7 * 86_400, ("a", "b", "c"), ""), tmp_path / "cases")
     given = [*arguments("health_flu", "ridge"), "history=8", "horizon=4", "inputs=[]"]
-    saved = run([*given, f"data={tmp_path / 'cases'}", f"workdir={tmp_path / 'run'}"]).result
+    given += [f"data={tmp_path / 'cases'}", f"workdir={tmp_path / 'run'}", "seeds=2"]
+    saved = run(given).result
     rows = saved["baselines"]
     assert set(rows["seasonal (52 steps)"].values()) == {None}
     assert rows["last value"]["test/rmse@2"] == 0 and rows["last value"]["test/pcc@2"] is None
     assert saved["metrics"]["test/pcc@2"]["mean"] is None
+    # No seed diverged: their mean is scored, and has no correlation either.
+    mean = saved["ensemble"]["metrics"]
+    assert mean["test/pcc@2"] is None and mean["test/rmse@2"] >= 0
     assert saved["summary"] == "Forecasts of cases."
 
 
@@ -106,10 +112,10 @@ def test_a_run_goes_on_and_is_loaded_with_the_data_that_it_began_with(town, tmp_
     given += ["history=12", "horizon=6", "inputs=[]"]
     # The folder of the run lies in that of the data: only tables are read there.
     result = run(given).result
-    os.remove(place / "result.json")
     (tmp_path / "values.csv").write_text(values.rsplit(",", 1)[0] + ",7\n")
     for use in (
-        lambda: run(given),
+        lambda: run(given),  # finished, so that its result would be shown
+        lambda: os.remove(place / "result.json") or run(given),
         lambda: run(["evaluate_only=true", f"workdir={place}"]),
         lambda: load(place),
     ):
@@ -120,6 +126,34 @@ def test_a_run_goes_on_and_is_loaded_with_the_data_that_it_began_with(town, tmp_
     (tmp_path / "values.csv").write_text(values)
     assert run(given).result["metrics"] == result["metrics"]
     assert load(place).config.horizon == 6
+
+
+def test_a_relative_path_of_data_begins_where_the_run_did(town, tmp_path, no_figures, monkeypatch):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "away").mkdir()
+    (tmp_path / "home" / "loops").symlink_to(town, target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "home")
+    place, again = tmp_path / "run", tmp_path / "again"
+    given = [*arguments("synthetic_city", "ridge"), "history=12", "horizon=6"]
+    result = run([*given, "data=loops", f"workdir={place}"]).result
+    assert result["summary"] == "Forecasts of loops."
+    absolute = run([*given, f"data={town}", f"workdir={tmp_path / 'absolute'}"]).workdir
+    assert "folder" not in (absolute / "config.yaml").read_text()
+    assert "folder" not in compare_runs([place, absolute]).settings["run"]
+    monkeypatch.chdir(tmp_path / "away")
+    assert load(place).config.data == "loops"
+    assert run(["evaluate_only=true", f"workdir={place}"]).result["metrics"] == result["metrics"]
+    repeat = [f"config={place / 'config.yaml'}", "progress=off"]
+    for _ in range(2):  # the second is finished already
+        repeated = run([*repeat, f"workdir={again}"]).result
+        assert repeated["config_hash"] == result["config_hash"]
+    assert load(again).config.data == "loops"
+    with pytest.raises(UserError, match="unknown data set 'loops'"):  # what is given begins here
+        run([*repeat, "data=loops", f"workdir={tmp_path / 'other'}"])
+    monkeypatch.chdir(town)
+    here = dataclasses.replace(load(absolute).config, data=".")
+    built = registry.build(registry.load("synthetic_city"), here)
+    assert built.summary == f"Forecasts of {town.name}."
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
@@ -264,7 +298,8 @@ def test_a_seed_that_diverged_leaves_no_ensemble(town, tmp_path, no_figures, mon
         params = jax.tree.map(lambda leaf: leaf * np.nan, state.params)
         return state.replace(params=params) if seed == 1 else state
 
-    monkeypatch.setattr(train, "selected_state", lost)
+    for module in (train, conclude):
+        monkeypatch.setattr(module, "selected_state", lost)
     result = run(seeds_of(town, tmp_path / "run")).result
     assert result["metrics"]["test/mae@1-6"]["per_seed"][1] is None
     none = {"protocol": "none, as not every seed has numbers", "metrics": {}}
