@@ -156,7 +156,7 @@ def check_data(path: Path, begun: Mapping[str, str] | None, data: Mapping[str, s
         if old != new:
             raise UserError(
                 f"{path} began with other data ({name}: sha256 {old}, now {new}): put the data "
-                "back, or begin a run of another workdir"
+                "back, or give another workdir"
             )
 
 
@@ -164,11 +164,15 @@ def check_data(path: Path, begun: Mapping[str, str] | None, data: Mapping[str, s
 def alone(path: Path) -> Iterator[None]:
     """Keep other processes from training in a run's folder; the system lets go of it at the end.
 
-    Raises UserError where another process is at it.
+    Raises UserError where another process is at it, and where the folder cannot be written.
     """
     # NFS locks files that are open for writing alone, so no folder. The file stays: where it was
     # removed, two could hold a lock of that name.
-    with (path / LOCK).open("a") as file:
+    try:
+        file = (path / LOCK).open("a")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

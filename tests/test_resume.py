@@ -342,6 +342,9 @@ def test_one_process_at_a_time_trains_in_a_folder(tmp_path, monkeypatch):
             run(given)
         assert (tmp_path / folder.METRICS).read_bytes() == before
     assert run(given).workdir == tmp_path
+    (tmp_path / "other" / folder.LOCK).mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot be written"), folder.alone(tmp_path / "other"):
+        pass
 
 
 def test_what_tensorboard_shows_is_on_the_disk_with_each_checkpoint(tmp_path, monkeypatch):
