@@ -1,6 +1,5 @@
 """The end of a run: statistics over its seeds, baselines, figures, result.json and the report."""
 
-import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -85,7 +84,7 @@ def make_result(run: Run, tests: list[dict[str, Any]]) -> dict[str, Any]:
         metrics[f"test/{name}"] = {"mean": mean, "ci95": ci95, "per_seed": values}
     better = {f"test/{name}": experiment.metrics[name].better for name in experiment.metrics}
     baselines = experiment.baselines() if experiment.baselines is not None else {}
-    baselines = {name: _or_null(values) for name, values in baselines.items()}
+    baselines = {name: folder.or_null(values) for name, values in baselines.items()}
     devices = run.trainer.devices or jax.local_devices()[:1]
     result = {
         "experiment": run.name,
@@ -115,14 +114,9 @@ def _ensemble(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "ensemble": {
             "protocol": words if scores else "none, as not every seed has numbers",
-            "metrics": _or_null({f"test/{name}": value for name, value in scores.items()}),
+            "metrics": folder.or_null({f"test/{name}": value for name, value in scores.items()}),
         }
     }
-
-
-def _or_null(values: Mapping[str, float]) -> dict[str, float | None]:
-    """Return numbers as JSON has them, null for a metric that has none."""
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _selection(run: Run) -> str:

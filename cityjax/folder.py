@@ -203,12 +203,16 @@ def check_there(folder: Path) -> None:
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
     """Add one JSON line and flush it to the disk's cache; what is not finite becomes null."""
-    plain = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in line.items()
-    }
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(or_null(line), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def or_null(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON has them, null for a float that is not finite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

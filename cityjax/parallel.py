@@ -196,9 +196,13 @@ class Trainer:
             raise ValueError("a split without batches cannot be evaluated")
         original = batches.source
         shapes = jax.eval_shape(self.learner.evaluate, state, self._batch_shapes(state, original))
-        sums, source = self.zeros(shapes), self.place(original)
-        if self.devices is not None:
-            source = self._placed.setdefault(id(original), (original, source))[1]
+        sums = self.zeros(shapes)
+        if self.devices is None:
+            source = self.place(original)
+        else:
+            if id(original) not in self._placed:
+                self._placed[id(original)] = original, self.place(original)
+            source = self._placed[id(original)][1]
         given = state, sums, source, jnp.int32(0)
         evaluation = self._program("evaluate", self._measure, (1,), *given)
         # Each batch adds to the sums of the one before: run at once, their scratch memory adds up.

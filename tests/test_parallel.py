@@ -292,6 +292,18 @@ def test_what_is_no_row_of_a_batch_is_refused_where_devices_share_it(key):
             use()
 
 
+def test_what_an_evaluation_reads_is_put_on_the_devices_once(key, monkeypatch):
+    data = forecasts(8, None)
+    learner = supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1))
+    state = learner.init(key, data)
+    trainer = Trainer(learner, parallel="pmap", devices=jax.local_devices()[:4])
+    batches, placed, place = in_order(data, 4), [], trainer.place
+    monkeypatch.setattr(trainer, "place", lambda tree: placed.append(tree) or place(tree))
+    first, again = trainer.evaluate(state, batches), trainer.evaluate(state, batches)
+    assert sum(tree is batches.source for tree in placed) == 1
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
 def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     with pytest.raises(UserError, match="one of 4 processes"):

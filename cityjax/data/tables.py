@@ -113,9 +113,7 @@ def find_tables(path: str | Path) -> dict[str, Path]:
             message = f"is no table: {', '.join(SUFFIXES)}, or a folder of them"
             if path.suffix.lower() in ARRAYS:
                 message += "; save it as one, or write a Python file that defines DATASET (files of"
-                message += (
-                    " metr_la, pems_bay, pems04 and pems08 are read by the sets of that name)"
-                )
+                message += " metr_la, pems_bay, pems04 and pems08 are read by sets of these names)"
             raise refusal(path, message)
         return {"values": path}
     try:
