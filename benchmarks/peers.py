@@ -186,8 +186,8 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         "the best of eager, channels-last and, with a C++ compiler, compiled; its networks are",
         "written the plain way. Both keep freed memory, as cityjax's command line does, which",
         "dispatches 50 updates at once, or one where there are convolutions, and compiles these",
-        "without YNNPACK; plain Flax is as `jax.jit` makes it. No side is asked for a loss before",
-        "the end of a turn. Above 1, cityjax is faster.",
+        "and recurrences without YNNPACK; plain Flax is as `jax.jit` makes it. No side is asked",
+        "for a loss before the end of a turn. Above 1, cityjax is faster.",
     ]
     return lines + table(found, "cpu")
 

@@ -97,15 +97,18 @@ def choose_chunk(learner: Learner, source: Source, state: State) -> int:
 
 
 def compiled(lowered: Any) -> Any:
-    """Compile a lowered program; on a CPU, convolutions on all its cores.
+    """Compile a lowered program; on a CPU, convolutions and recurrences without YNNPACK.
 
-    XLA leaves convolutions and matrix products to YNNPACK there, whose products are the faster ones
-    and whose convolutions keep to one thread: on two cores a step of `cnn_mnist` takes a fifth
-    longer with it, one of `mlp_mnist` a tenth longer without.
+    XLA leaves convolutions and matrix products to YNNPACK there. Its products are mostly the faster
+    ones: a step of `mlp_mnist` takes a tenth longer without it. Its convolutions keep to one
+    thread, with which a step of `cnn_mnist` takes a fifth longer on two cores; and inside
+    `ops.recurrence` its products are the slower ones, an LSTM's step a tenth.
     """
-    if jax.default_backend() == "cpu" and "stablehlo.convolution" in lowered.as_text():
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA that knows no such option
-            return lowered.compile(compiler_options=_NO_YNNPACK)
+    if jax.default_backend() == "cpu":
+        text = lowered.as_text()
+        if "stablehlo.convolution" in text or "@recurrence" in text:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA without this option
+                return lowered.compile(compiler_options=_NO_YNNPACK)
     return lowered.compile()
 
 

@@ -20,6 +20,7 @@ from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.models.mlp import MLP
+from cityjax.ops.recurrence import CELLS, recurrence
 from cityjax.parallel import Trainer, compiled, memory_errors
 from cityjax.run import load, run
 from cityjax.tasks import digits
@@ -246,7 +247,7 @@ def test_running_out_of_memory_is_one_line_and_other_errors_stay():
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_convolutions_alone_are_compiled_for_all_cores_where_xla_knows_how(monkeypatch, known):
+def test_convolutions_and_recurrences_are_compiled_without_ynnpack(monkeypatch, known):
     told = []
     plain = jax.stages.Lowered.compile
 
@@ -265,13 +266,17 @@ def test_convolutions_alone_are_compiled_for_all_cores_where_xla_knows_how(monke
             image, kernel, (1, 1), "VALID", dimension_numbers=numbers
         )
 
-    for function in (convolved, lambda image, kernel: image[0, 0] @ kernel[0, 0]):
+    def recurrent(image, kernel):
+        weights, start = kernel[:, :, 0, 0], (jnp.zeros((4, 2)),)
+        return recurrence(CELLS["simple"], image[0], weights, jnp.ones(2), start)[0]
+
+    for function in (convolved, recurrent, lambda image, kernel: image[0, 0] @ kernel[0, 0]):
         actual = compiled(jax.jit(function).lower(image, kernel))(image, kernel)
-        np.testing.assert_array_equal(actual, function(image, kernel))
+        np.testing.assert_allclose(actual, function(image, kernel), rtol=1e-6)
     on_cpu = jax.default_backend() == "cpu"
     asked = [parallel._NO_YNNPACK] if on_cpu else []
     again = [] if on_cpu and known else [None]
-    assert told == [*asked, *again, None]
+    assert told == 2 * [*asked, *again] + [None]
 
 
 def test_what_is_no_row_of_a_batch_is_refused_where_devices_share_it(key):

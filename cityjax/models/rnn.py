@@ -1,10 +1,10 @@
 """Recurrent networks: the article's third, y_t = f(y_{t-1}, x_t; theta), with the cell a choice.
 
 The product of the inputs with their weights does not depend on the past, so it is one matrix
-product over all steps, outside the scan; only the product with the hidden state is inside.
+product over all steps, before the recurrence; only the product with the hidden state is inside.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,43 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cityjax.models.layers import Dropout
-from cityjax.names import CELLS
-
-# (projected input, recurrent product, carry) -> carry: the first two are one array [B, H] a gate,
-# the hidden state is the carry's last element.
-Gates = Sequence[jax.Array]
-Cell = Callable[[Gates, Gates, tuple[jax.Array, ...]], tuple[jax.Array, ...]]
-
-
-def simple_cell(x: Gates, h: Gates, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """h_t = tanh(x_t W + h_{t-1} U + b): the article's recurrent layer (Elman 1990)."""
-    del carry
-    return (jnp.tanh(x[0] + h[0]),)
-
-
-def gru_cell(x: Gates, h: Gates, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """h_t = (1 - z) n + z h_{t-1} with n = tanh(x_n + r h_n) (Cho et al. 2014, cuDNN's form)."""
-    (hidden,) = carry
-    reset = jax.nn.sigmoid(x[0] + h[0])
-    update = jax.nn.sigmoid(x[1] + h[1])
-    new = jnp.tanh(x[2] + reset * h[2])
-    return ((1 - update) * new + update * hidden,)
-
-
-def lstm_cell(x: Gates, h: Gates, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    """c_t = f c_{t-1} + i g, h_t = o tanh(c_t) (Hochreiter and Schmidhuber 1997; Gers 2000)."""
-    memory, _ = carry
-    input_gate, forget_gate, candidate, output_gate = (a + b for a, b in zip(x, h, strict=True))
-    memory = jax.nn.sigmoid(forget_gate) * memory + jax.nn.sigmoid(input_gate) * jnp.tanh(candidate)
-    return memory, jax.nn.sigmoid(output_gate) * jnp.tanh(memory)
-
-
-# name -> (cell, gates, size of the carry)
-_CELLS: dict[str, tuple[Cell, int, int]] = {
-    "simple": (simple_cell, 1, 1),
-    "gru": (gru_cell, 3, 1),
-    "lstm": (lstm_cell, 4, 2),
-}
+from cityjax.ops.recurrence import CELLS, recurrence
 
 
 class Recurrent(nn.Module):
@@ -69,42 +33,27 @@ class Recurrent(nn.Module):
         carry: of the step before the first, arrays [B, hidden_size]: the hidden state, and before
         it an LSTM's memory; zeros by default.
         """
-        if self.cell not in _CELLS:
+        if self.cell not in CELLS:
             raise ValueError(f"cell={self.cell!r} is unknown: {', '.join(CELLS)}")
-        cell, gates, carry_size = _CELLS[self.cell]
-        batch_size = inputs.shape[0]
+        cell = CELLS[self.cell]
+        batch_size, width = inputs.shape[0], cell.gates * self.hidden_size
         # Steps first before the product, not after it: what is turned round is then a fraction.
         rows = jnp.swapaxes(inputs, 0, 1).reshape(-1, inputs.shape[-1])
-        projected = nn.Dense(gates * self.hidden_size, name="input")(rows)
-        projected = projected.reshape(inputs.shape[1], batch_size, -1)
+        projected = nn.Dense(width, name="input")(rows)
+        projected = projected.reshape(inputs.shape[1], batch_size, width)
         # Orthogonal gate by gate, so that each gate keeps the norm of the state (Saxe et al. 2014).
         kernel = self.param(
             "recurrent_kernel",
-            _orthogonal_gates(gates),
-            (self.hidden_size, gates * self.hidden_size),
+            _orthogonal_gates(cell.gates),
+            (self.hidden_size, width),
             inputs.dtype,
         )
         # A GRU's reset gate acts on the recurrent product, so the input's bias cannot replace this.
-        bias = self.param(
-            "recurrent_bias", nn.initializers.zeros, (gates * self.hidden_size,), inputs.dtype
-        )
+        bias = self.param("recurrent_bias", nn.initializers.zeros, (width,), inputs.dtype)
         if carry is None:
-            carry = (jnp.zeros((batch_size, self.hidden_size), inputs.dtype),) * carry_size
+            carry = (jnp.zeros((batch_size, self.hidden_size), inputs.dtype),) * cell.carry
 
-        def step(carry: tuple[jax.Array, ...], x: Gates) -> tuple[Any, jax.Array]:
-            product = carry[-1] @ kernel + bias[None]
-            carry = cell(x, jnp.split(product, gates, axis=-1), carry)
-            return carry, carry[-1]
-
-        # Cut into gates before the scan: where several gates are cut from one slice of its inputs,
-        # XLA on a CPU reads them one number at a time.
-        projected = jnp.split(projected, gates, axis=-1)
-        # Not unrolled: 1, 2, 4, 7, 14 or 28 steps of 28 at a time took an LSTM's update 23, 24, 30,
-        # 44, 90 or 32 ms on two cores, a GRU's 18.7, 18.4, 19.9, 24, 21 or 23.
-        # Beside its inputs only a step's product is kept for the gradient: a quarter less memory.
-        policy = jax.checkpoint_policies.dots_saveable
-        step = jax.checkpoint(step, policy=policy, prevent_cse=False)
-        last, hidden = jax.lax.scan(step, carry, projected)
+        hidden, last = recurrence(cell, projected, kernel, bias, carry)
         return jnp.swapaxes(hidden, 0, 1), last
 
 

@@ -1,1 +1,1 @@
-"""Numerics with a formulation of their own: convolution, pooling, graphs, shuffling, noise."""
+"""Numerics with a formulation of their own: convolution, pooling, recurrence, graphs, noise."""
