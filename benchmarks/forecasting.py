@@ -31,6 +31,7 @@ def _plain(experiment: str, title: str, *targets: float, under: float = 0.0) -> 
 
 REFIT = ("model.folds=10", "refit=true")
 BASES = ("model.bases=[last,level,profile]", "graph=correlation")
+MEAN_DAY = ("model.bases=[last,mean_season]", *REFIT)
 
 
 def _horizons(
@@ -120,9 +121,12 @@ TABLES = {
             ),
             Line(
                 "refit, from last value and mean day",
-                _horizons(
-                    "energy_ett", ETT, "model.bases=[last,mean_season]", *REFIT, name="bases_{}"
-                ),
+                _horizons("energy_ett", ETT, *MEAN_DAY, name="bases_{}"),
+                _targets(MSE[ETT], 0.363, 0.396, 0.418, 0.419),
+            ),
+            Line(
+                "the same, refit every week of test on what has come",
+                _horizons("energy_ett", ETT, *MEAN_DAY, "refit_every=168", name="weekly_{}"),
                 _targets(MSE[ETT], 0.363, 0.396, 0.418, 0.419),
             ),
         ),
@@ -177,6 +181,15 @@ TABLES = {
                 {"bases": _run("health_flu", "protocol=published", *BASES, *REFIT)},
                 _targets(FLU, 440, 560, 680, 830, 800),
             ),
+            Line(
+                "the same, refit every week of test on what has come",
+                {
+                    "weekly": _run(
+                        "health_flu", "protocol=published", *BASES, *REFIT, "refit_every=1"
+                    )
+                },
+                _targets(FLU, 440, 560, 680, 830, 800),
+            ),
         ),
     ),
     "flu_states": Table(
@@ -193,6 +206,20 @@ TABLES = {
                 {
                     "bases": _run(
                         "health_flu", "data=flu_states", "protocol=published", *BASES, *REFIT
+                    )
+                },
+                _targets(FLU, 129, 155, 182, 220, 236),
+            ),
+            Line(
+                "the same, refit every week of test on what has come",
+                {
+                    "weekly": _run(
+                        "health_flu",
+                        "data=flu_states",
+                        "protocol=published",
+                        *BASES,
+                        *REFIT,
+                        "refit_every=1",
                     )
                 },
                 _targets(FLU, 129, 155, 182, 220, 236),

@@ -119,7 +119,7 @@ class ForecastConfig(RunConfig):
     """
 
     models = MODELS
-    neutral = MappingProxyType({"members": 1, "model.bases": ["last"]})
+    neutral = MappingProxyType({"members": 1, "model.bases": ["last"], "refit_every": None})
 
     data: str = option("", "a data set (python -m cityjax.data), or a file or folder of one's own")
     model: str = option("stid", ", ".join(MODELS))
@@ -134,6 +134,9 @@ class ForecastConfig(RunConfig):
     members: int = option(1, "models, trained side by side, whose mean is the forecast")
     refit: bool = option(
         False, "train on validation too, without selection; intervals of a closed form alone"
+    )
+    refit_every: int | None = option(
+        None, "with refit: steps of test after which a closed form learns what has come; null: none"
     )
     steps: int = 2000
     batch_size: int = 32
@@ -152,6 +155,7 @@ class ForecastConfig(RunConfig):
         check_choice(self, "scale", forecasters.SCALES)
         check_choice(self, "loss", LOSSES)
         check_range(self, "members", at_least=1)
+        check_range(self, "refit_every", at_least=1)
         check_range(self, "quantiles", above=0, below=1)
         levels = self.quantiles
         middle = levels[len(levels) // 2] if len(levels) > 2 and len(levels) % 2 else None
@@ -193,6 +197,7 @@ def forecast(config: ForecastConfig) -> Experiment:
         loss=config.loss,
         members=1 if "members" in config.unused else config.members,
         refit=config.refit,
+        refit_every=config.refit_every,
         data=hashes,
     )
     if config.data == type(config).data:

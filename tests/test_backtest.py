@@ -14,11 +14,13 @@ from cityjax.data.leaks import leaks
 from cityjax.data.series import Series, checked
 from cityjax.errors import UserError
 from cityjax.fit import fit as train_until
+from cityjax.fit import predict
 from cityjax.learners import closed_form, supervised
 from cityjax.losses import absolute_error
 from cityjax.models.ridge import autoregression
 from cityjax.tasks import forecasters
 from cityjax.tasks.backtest import backtest
+from cityjax.tasks.forecasting import ClosedForm, forecast_experiment
 from cityjax.tasks.problem import make_problem
 
 STEPS, HISTORY, HORIZON, HOUR = 200, 6, 3, 3600
@@ -135,10 +137,10 @@ def test_quantiles_and_z_scores():
 PENALTY = 0.01
 
 
-def ridge_fit(problem):
+def ridge_fit(problem, complete=True):
     """Add the moments of the windows that have come since the last fit, and solve."""
     learner = closed_form(
-        autoregression(horizon=HORIZON), steps=1, penalties=(PENALTY,), complete=True
+        autoregression(horizon=HORIZON), steps=1, penalties=(PENALTY,), complete=complete
     )
 
     step = jax.jit(learner.step)
@@ -358,3 +360,36 @@ def test_what_cannot_be_is_refused_in_one_line(options, message):
     with pytest.raises(UserError, match=message) as caught:
         backtest(problem_of(town()), **arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("holes", [0, 30])
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_an_experiment_that_is_refitted_as_time_goes_is_a_backtest(holes, batch_size):
+    problem = problem_of(town(holes=holes), graph="none")
+    regression = autoregression(horizon=HORIZON)
+    experiment = forecast_experiment(
+        problem,
+        ClosedForm(regression, (PENALTY,), folds=5),  # windows between train and validation too
+        optimizer=optax.sgd(0.1),
+        batch_size=batch_size,
+        refit=True,
+        refit_every=7,
+    )
+    assert experiment.protocol["refit"].endswith("and every 7 steps on what has come by then")
+    state = experiment.learner.init(jax.random.key(0), experiment.train(jax.random.key(0), 0))
+    state = train_until(experiment.learner, experiment.train, state, experiment.steps)
+    assert len(state.params["weights"]) == 9
+    shown = predict(experiment.learner, state, experiment.evaluation["test"])
+    found = backtest(problem, *ridge_fit(problem, complete=not holes), every=7)
+    np.testing.assert_allclose(shown[: len(found.forecasts)], found.forecasts, atol=2e-3)
+
+
+def test_a_fit_as_time_goes_is_of_a_refit_of_a_closed_form():
+    problem = problem_of(town(), graph="none")
+    ridge = ClosedForm(autoregression(horizon=HORIZON), (PENALTY,))
+    made = functools.partial(
+        forecast_experiment, problem, optimizer=optax.sgd(0.1), batch_size=4, refit_every=7
+    )
+    for forecaster, refit in ((ridge, False), (forecasters.last_value(problem), True)):
+        with pytest.raises(UserError, match="refit_every=7 is for refit=true and model=ridge"):
+            made(forecaster, refit=refit)

@@ -141,6 +141,40 @@ def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, 
         np.testing.assert_allclose(without[0, :, lead], wanted, atol=5e-5)
 
 
+@pytest.mark.parametrize("per_sensor", [True, False])
+@pytest.mark.parametrize("complete", [True, False])
+def test_what_comes_later_is_learnt_from_one_block_after_another(rows, per_sensor, complete):
+    x, y, mask = rows
+    mask = np.ones_like(mask) if complete else mask
+    options = {"steps": 4, "per_sensor": per_sensor, "complete": complete, "refit": True}
+    learner = closed_form(PLAIN, penalties=(0.1,), later=3, **options)
+    state = trained(learner, x, np.where(mask, y, np.nan), mask, 5)
+    found = state.params["weights"]
+    for later, weights in enumerate(found):
+        known = slice(48 * (2 + later))  # of five blocks the first two are there from the start
+        for number in range(len(weights)):
+            group = [number] if per_sensor else list(range(SENSORS))
+            for lead in range(LEADS):
+                at = mask[known, lead][:, group]
+                inputs, targets = x[known][:, group][at], y[known, lead][:, group][at]
+                wanted = solution(inputs.astype(np.float64), targets.astype(np.float64), 0.1)
+                np.testing.assert_allclose(weights[number, :, lead], wanted, atol=5e-5)
+    which = np.array([3, 0])
+    outputs = learner.predict(state, {"x": x[:2], "solution": which})
+    wide = np.broadcast_to(np.asarray(found)[which], (2, SENSORS, FEATURES, LEADS))
+    np.testing.assert_allclose(outputs, np.einsum("bnf,bnfh->bhn", x[:2], wide), atol=5e-4)
+
+
+def test_what_comes_later_chooses_no_penalty(rows):
+    x, y, mask = rows
+    found = []
+    for changed in (y, np.concatenate([y[:96], 100 - 9 * y[96:]])):
+        learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, refit=True, later=3)
+        found.append(trained(learner, x, changed, np.ones_like(mask), 5).params["weights"])
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert np.abs(found[0][1] - found[1][1]).max() > 1
+
+
 def test_folds_leave_something_to_fit():
     with pytest.raises(ValueError, match="folds=3: 0, or at least 4"):
         closed_form(PLAIN, steps=1, penalties=PENALTIES, folds=3)

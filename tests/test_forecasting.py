@@ -332,6 +332,19 @@ def test_refit_trains_on_validation_too_and_selects_nothing(town, tmp_path, no_f
     assert result.metrics["test/mae@1-6"] != plain.metrics["test/mae@1-6"]
 
 
+def test_a_refit_every_few_steps_of_test_is_one_run_that_can_be_shown_again(
+    town, tmp_path, no_figures
+):
+    given = [*arguments("synthetic_city", "ridge"), f"data={town}", "horizon=6", "refit=true"]
+    once = run([*given, f"workdir={tmp_path / 'once'}"])
+    folder = f"workdir={tmp_path / 'often'}"
+    often = run([*given, "refit_every=24", folder])
+    words = "on train and validation, and every 24 steps on what has come by then"
+    assert often.result["protocol"]["refit"] == words
+    assert often.metrics["test/mae@1-6"] != once.metrics["test/mae@1-6"]
+    assert run(["evaluate_only=true", folder]).metrics == often.metrics
+
+
 @pytest.mark.parametrize("folds", [0, 5])
 def test_intervals_of_a_refit_are_of_a_solution_that_has_not_seen_validation(
     folds, tmp_path, no_figures
@@ -368,6 +381,11 @@ def test_a_refit_of_a_network_has_no_intervals(town, tmp_path, no_figures):
     ("given", "words"),
     [
         (["model=ridge", "model.folds=3"], ["model.folds=3", "at least 4"]),
+        (["model=ridge", "refit_every=5"], ["refit_every=5 is for refit=true and model=ridge"]),
+        (
+            ["model=nlinear", "refit=true", "refit_every=5"],
+            ["refit_every=5 is for refit=true and model=ridge"],
+        ),
         (
             [
                 "model=ridge",

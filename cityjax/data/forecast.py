@@ -144,7 +144,7 @@ def window_batch(
     every window has its own. The batch:
       inputs: history [B, T, N, 1 + P] (channel 0 in the series' unit, 0 where missing), observed
         [B, T, N], and over history and horizon: clock [B, T + H, 3], known [B, T + H, N, K],
-        profile [B, T + H, N, R];
+        profile [B, T + H, N, R]; where data has it, solution [B], that of the origin's row;
       targets [B, H, N] in the series' unit; mask [B, H, N].
     """
     past, ahead = range(1 - history, 1), range(1, horizon + 1)
@@ -162,6 +162,8 @@ def window_batch(
         "observed": rows("observed", past) & began[..., None],
         **{name: rows(name, both) for name in ("clock", "known", "profile")},
     }
+    if "solution" in data:
+        inputs["solution"] = data["solution"][at]
     mask = rows("observed", ahead) & inside[..., None]
     return {"inputs": inputs, "targets": rows("values", ahead), "mask": mask}
 

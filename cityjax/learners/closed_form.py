@@ -36,6 +36,7 @@ def closed_form(
     refit: bool = False,
     folds: int = 0,
     held_out: int = 0,
+    later: int = 0,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Learner:
     """Make a learner that solves a ridge regression after one pass of `steps` batches.
@@ -52,13 +53,18 @@ def closed_form(
     with its own); the solution is of all of them. The rows of a batch are of two blocks at most.
     held_out: blocks at the end that a second solution, at the same penalties, does without: that of
     `without_held_out`. 0: there is none.
+    later: blocks, numbered after all of these, that are learnt from as they come, at the penalties
+    chosen without them: solution r is of what is before and of r of them, and a forecast is by the
+    one that `inputs["solution"]` [B] names.
 
     The moments are kept in the state (extra), so that a forecast can go on learning: a step after
     the last one adds its batch and solves again.
 
     Raises ValueError where folds is 1 to 3: a block and its neighbours would leave nothing.
     """
-    fits, judges, used = _trials(folds, refit)
+    fits, judges, used = (
+        np.pad(which, [*[(0, 0)] * (which.ndim - 1), (0, later)]) for which in _trials(folds, refit)
+    )
     metrics = metrics or {}
     strengths = jnp.asarray(penalties, jnp.float32)
 
@@ -70,7 +76,8 @@ def closed_form(
 
     def init(key: jax.Array, batch: Batch) -> State:
         leads, groups, size, horizon = shapes(batch)
-        weights = jnp.zeros((groups, size, horizon))
+        without = jnp.zeros((groups, size, horizon))
+        weights = jnp.zeros((later + 1, *without.shape)) if later else without
         _, run_key = jax.random.split(key)  # the key itself stays the caller's: states are donated
         state = new_state(run_key, {"weights": weights}, {}, {})
         count = len(used)
@@ -79,7 +86,7 @@ def closed_form(
             jnp.zeros((count, leads, groups, size, horizon // leads)),
             jnp.zeros((count, groups, horizon)),
         )
-        return state.replace(extra={"blocks": blocks} | ({"without": weights} if held_out else {}))
+        return state.replace(extra={"blocks": blocks} | ({"without": without} if held_out else {}))
 
     def moments(batch: Batch, rows: jax.Array) -> Moments:
         """Add up a batch; rows [B, H, N] are those that count."""
@@ -145,18 +152,27 @@ def closed_form(
         found = jax.lax.map(errors, (jnp.asarray(fits), jnp.asarray(judges)))
         best = jnp.argmin(found.sum(axis=0), axis=0)  # [H]: one penalty for all sensors of a lead
 
-        def solution(which: np.ndarray) -> jax.Array:
-            return ridge(together(blocks, jnp.asarray(which)), strengths[best][None])[0]
+        def solution(which: jax.Array) -> jax.Array:
+            return ridge(together(blocks, which), strengths[best][None])[0]
 
-        early = used & (np.arange(len(used)) < len(used) - held_out)
-        return solution(used), solution(early) if held_out else None
+        block = np.arange(len(used))
+        first = len(used) - later
+        early = used & (block < first - held_out)
+        without = solution(jnp.asarray(early)) if held_out else None
+        if not later:
+            return solution(jnp.asarray(used)), without
+        come = (block >= first) & (block < first + np.arange(later + 1)[:, None])
+        return jax.lax.map(solution, jnp.asarray(used | come)), without
 
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
         del key
         x, weights = regression.features(inputs), state.params["weights"]
-        equation = "bnf,nfh->bhn" if per_sensor else "bnf,fh->bhn"
+        of_each = "b" if weights.ndim == 4 else ""  # window: the solution that was the last by then
+        if of_each:
+            weights = weights[inputs["solution"]]
+        equation = f"bnf,{of_each}nfh->bhn" if per_sensor else f"bnf,{of_each}fh->bhn"
         with jax.default_matmul_precision("highest"):
-            outputs = jnp.einsum(equation, x, weights if per_sensor else weights[0])
+            outputs = jnp.einsum(equation, x, weights if per_sensor else weights[..., 0, :, :])
         return regression.decode(inputs, outputs)
 
     def evaluate(state: State, batch: Batch, *, axis_name: str | None = None) -> Sums:

@@ -1,7 +1,7 @@
 """The experiment of a forecaster on a problem: how it learns, is selected and scored."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +51,7 @@ def forecast_experiment(
     loss: str = "auto",
     members: int = 1,
     refit: bool = False,
+    refit_every: int | None = None,
     data: Mapping[str, str] = {},
 ) -> Experiment:
     """Return the experiment that trains a forecaster and scores it beside its floors.
@@ -58,8 +59,18 @@ def forecast_experiment(
     loss: of LOSSES; "auto" is squared where the metric that selects is, else absolute. members: how
     many models are trained whose mean is the forecast. refit: train on validation too, everything
     having been settled before: no checkpoint is selected, and intervals, which a closed form alone
-    has, are of the errors on validation of its solution without it. data: name -> sha256.
+    has, are of the errors on validation of its solution without it. refit_every: steps of test
+    after which a closed form learns from what has come by then, and again. data: name -> sha256.
+
+    Raises DataError for refit_every without refit, or of a network.
     """
+    if refit_every is not None and not (refit and isinstance(forecaster, ClosedForm)):
+        raise DataError(
+            f"refit_every={refit_every} is for refit=true and model=ridge, which learns on by sums"
+        )
+    rolled = None if refit_every is None else _rolled(problem, refit_every)
+    if rolled is not None:
+        problem = problem._replace(data={**problem.data, "solution": rolled.solution})
     train, parts = forecast.sources(
         problem.data,
         _joined(problem.origins) if refit else problem.origins,
@@ -77,10 +88,13 @@ def forecast_experiment(
     if isinstance(forecaster, ClosedForm):
         folds, held_out = 0, int(refit)
         if forecaster.folds:
-            batches, folds, held_out = _folded(problem, batch_size, forecaster.folds, refit=refit)
+            base, folds, held_out = _folded(problem, forecaster.folds, refit=refit)
             text["penalties"] = f"by the errors on {folds} blocks of what is learnt from"
         else:
-            batches = _one_pass(problem, batch_size)
+            base = _one_pass(problem)
+        if rolled is not None:
+            text["refit"] += f", and every {refit_every} steps on what has come by then"
+        batches = _blocks(problem, [*base, *(rolled.blocks if rolled else ())], batch_size)
         train, steps, selected = batches.source, batches.count, False
         learner = closed_form(
             forecaster.regression,
@@ -92,6 +106,7 @@ def forecast_experiment(
             refit=refit,
             folds=folds,
             held_out=held_out,
+            later=len(rolled.blocks) if rolled else 0,
             metrics=problem.metrics,
         )
         if held_out:
@@ -147,18 +162,44 @@ def _joined(origins: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**origins, "train": np.arange(first, last + 1)}
 
 
-def _one_pass(problem: Problem, batch_size: int) -> Batches:
-    """Return train and then validation in order, each window once: blocks 0 and 1."""
+class Block(NamedTuple):
+    """Windows that a closed form adds up together: origins [W], and (start, stop) of targets."""
+
+    origins: np.ndarray
+    rows: tuple[int, int]
+
+
+class Rolled(NamedTuple):
+    """What a closed form learns from as time goes.
+
+    blocks: of each time that it is fitted again, the windows whose last targets came since the time
+    before. solution: how many of them are known at each row of the series, for those of test.
+    """
+
+    blocks: list[Block]
+    solution: np.ndarray
+
+
+def _rolled(problem: Problem, every: int) -> Rolled:
+    origins, steps = problem.origins["test"], np.arange(len(problem.series.values))
+    solution = np.clip(steps - origins[0], 0, origins[-1] - origins[0]) // every
+    known = _joined(problem.origins)["train"][-1] + 1  # origins before it are learnt from already
+    blocks = []
+    for number in range(1, solution[-1] + 1):
+        now = origins[0] + number * every
+        stop = max(known, now - problem.horizon + 1)
+        blocks.append(Block(np.arange(known, stop), (0, now + 1)))
+        known = stop
+    return Rolled(blocks, solution.astype(np.int32))
+
+
+def _one_pass(problem: Problem) -> list[Block]:
+    """Return train and then validation, each window once."""
     parts = ("train", "validation")
-    origins = [problem.origins[part] for part in parts]
-    block = np.repeat(np.arange(len(parts)), [len(part) for part in origins])
-    rows = np.array([problem.rows[part] for part in parts])
-    return _blocks(problem, np.concatenate(origins), block, rows, batch_size)
+    return [Block(problem.origins[part], problem.rows[part]) for part in parts]
 
 
-def _folded(
-    problem: Problem, batch_size: int, folds: int, *, refit: bool
-) -> tuple[Batches, int, int]:
+def _folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], int, int]:
     """Return train, with refit also validation, in order as blocks of a horizon or more.
 
     And how many there are, at most `folds`, and how many at the end have targets in validation, 0
@@ -173,23 +214,30 @@ def _folded(
             f" needed, of {len(origins):,} windows: model.folds=0 goes by validation"
         )
     block = np.arange(len(origins)) * count // len(origins)
-    rows = np.repeat([[problem.rows["train"][0], problem.rows[last][1]]], count, axis=0)
-    # A batch has rows of two blocks at most.
-    size = min(batch_size, len(origins) // count)
+    rows = problem.rows["train"][0], problem.rows[last][1]
     late = np.unique(block[origins + problem.horizon >= problem.rows["validation"][0]])
     held_out = len(late) % count if refit else 0
-    return _blocks(problem, origins, block, rows, size), count, held_out
+    blocks = [Block(origins[block == number], rows) for number in range(count)]
+    return blocks, count, held_out
 
 
-def _blocks(
-    problem: Problem, origins: np.ndarray, block: np.ndarray, rows: np.ndarray, batch_size: int
-) -> Batches:
-    """Return the windows of origins [W] in order; block [W] of each, rows [P, 2] of each block."""
+def _blocks(problem: Problem, blocks: Sequence[Block], batch_size: int) -> Batches:
+    """Return the windows of blocks in order, and with each the number of its block.
+
+    A batch has rows of two blocks at most: what a block lacks of a batch are windows of the end of
+    the series, which have no targets.
+    """
+    last = len(problem.series.values) - 1
+    short = [max(0, batch_size - len(block.origins)) for block in blocks]
+    origins = [
+        np.pad(block.origins, (0, more), constant_values=last)
+        for block, more in zip(blocks, short, strict=True)
+    ]
     arrays = {
         **problem.data,
-        "origins": origins.astype(np.int32),
-        "block": block.astype(np.int32),
-        "rows": rows.astype(np.int32),
+        "origins": np.concatenate(origins).astype(np.int32),
+        "block": np.repeat(np.arange(len(blocks), dtype=np.int32), list(map(len, origins))),
+        "rows": np.array([block.rows for block in blocks], np.int32),
     }
 
     def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Mapping[str, Any]:
@@ -205,7 +253,7 @@ def _blocks(
         )
         return {**batch, "block": block}
 
-    return in_order(arrays, batch_size, size=len(origins), gather=gather)
+    return in_order(arrays, batch_size, size=len(arrays["origins"]), gather=gather)
 
 
 def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
