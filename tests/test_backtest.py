@@ -18,7 +18,7 @@ from cityjax.fit import predict
 from cityjax.learners import closed_form, supervised
 from cityjax.losses import absolute_error
 from cityjax.models.ridge import autoregression
-from cityjax.tasks import forecasters
+from cityjax.tasks import forecasters, forecasting
 from cityjax.tasks.backtest import backtest
 from cityjax.tasks.forecasting import ClosedForm, forecast_experiment
 from cityjax.tasks.problem import make_problem
@@ -393,3 +393,15 @@ def test_a_fit_as_time_goes_is_of_a_refit_of_a_closed_form():
     for forecaster, refit in ((ridge, False), (forecasters.last_value(problem), True)):
         with pytest.raises(UserError, match="refit_every=7 is for refit=true and model=ridge"):
             made(forecaster, refit=refit)
+
+
+def test_too_many_fits_are_refused_with_how_many_there_may_be(monkeypatch):
+    monkeypatch.setattr(forecasting, "MOST_REFITS", 8)
+    problem = problem_of(town(), graph="none")
+    ridge = ClosedForm(autoregression(horizon=HORIZON), (PENALTY,))
+    made = functools.partial(
+        forecast_experiment, problem, ridge, optimizer=optax.sgd(0.1), batch_size=4, refit=True
+    )
+    with pytest.raises(UserError, match="refit_every=6 makes 9 fits on test.*take 8 or more"):
+        made(refit_every=6)
+    assert made(refit_every=8).steps

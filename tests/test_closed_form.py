@@ -149,7 +149,7 @@ def test_what_comes_later_is_learnt_from_one_block_after_another(rows, per_senso
     options = {"steps": 4, "per_sensor": per_sensor, "complete": complete, "refit": True}
     learner = closed_form(PLAIN, penalties=(0.1,), later=3, **options)
     state = trained(learner, x, np.where(mask, y, np.nan), mask, 5)
-    found = state.params["weights"]
+    found = np.asarray(state.params["weights"])
     for later, weights in enumerate(found):
         known = slice(48 * (2 + later))  # of five blocks the first two are there from the start
         for number in range(len(weights)):
@@ -160,9 +160,11 @@ def test_what_comes_later_is_learnt_from_one_block_after_another(rows, per_senso
                 wanted = solution(inputs.astype(np.float64), targets.astype(np.float64), 0.1)
                 np.testing.assert_allclose(weights[number, :, lead], wanted, atol=5e-5)
     which = np.array([3, 0])
-    outputs = learner.predict(state, {"x": x[:2], "solution": which})
-    wide = np.broadcast_to(np.asarray(found)[which], (2, SENSORS, FEATURES, LEADS))
-    np.testing.assert_allclose(outputs, np.einsum("bnf,bnfh->bhn", x[:2], wide), atol=5e-4)
+    for inputs in ({"x": x[:2], "solution": which}, {"x": x[:2]}):
+        wide = found[which] if "solution" in inputs else found[[3, 3]]
+        wide = np.broadcast_to(wide, (2, SENSORS, FEATURES, LEADS))
+        expected = np.einsum("bnf,bnfh->bhn", x[:2], wide)
+        np.testing.assert_allclose(learner.predict(state, inputs), expected, atol=5e-4)
 
 
 def test_what_comes_later_chooses_no_penalty(rows):

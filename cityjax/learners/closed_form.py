@@ -54,8 +54,8 @@ def closed_form(
     held_out: blocks at the end that a second solution, at the same penalties, does without: that of
     `without_held_out`. 0: there is none.
     later: blocks, numbered after all of these, that are learnt from as they come, at the penalties
-    chosen without them: solution r is of what is before and of r of them, and a forecast is by the
-    one that `inputs["solution"]` [B] names.
+    chosen without them: solution r is of what is before and of r of them. A forecast is by the one
+    that `inputs["solution"]` [B] names, by the last without.
 
     The moments are kept in the state (extra), so that a forecast can go on learning: a step after
     the last one adds its batch and solves again.
@@ -167,12 +167,15 @@ def closed_form(
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
         del key
         x, weights = regression.features(inputs), state.params["weights"]
-        of_each = "b" if weights.ndim == 4 else ""  # window: the solution that was the last by then
-        if of_each:
-            weights = weights[inputs["solution"]]
-        equation = f"bnf,{of_each}nfh->bhn" if per_sensor else f"bnf,{of_each}fh->bhn"
+        each = ""  # of the windows may have a solution of its own
+        if weights.ndim == 4 and "solution" in inputs:
+            each, weights = "b", weights[inputs["solution"]]
+        elif weights.ndim == 4:
+            weights = weights[-1]
+        sensor = "n" if per_sensor else ""
         with jax.default_matmul_precision("highest"):
-            outputs = jnp.einsum(equation, x, weights if per_sensor else weights[..., 0, :, :])
+            weights = weights if per_sensor else weights[..., 0, :, :]
+            outputs = jnp.einsum(f"bnf,{each}{sensor}fh->bhn", x, weights)
         return regression.decode(inputs, outputs)
 
     def evaluate(state: State, batch: Batch, *, axis_name: str | None = None) -> Sums:

@@ -22,6 +22,7 @@ from cityjax.tasks.problem import Problem, describe, lead_name
 from cityjax.tasks.scores import baselines, error_scale, measure, truth
 
 EVALUATION_BATCH = 32
+MOST_REFITS = 1000  # each keeps its sums and its weights
 LOSSES = ("auto", "squared", "absolute")
 
 
@@ -62,7 +63,7 @@ def forecast_experiment(
     has, are of the errors on validation of its solution without it. refit_every: steps of test
     after which a closed form learns from what has come by then, and again. data: name -> sha256.
 
-    Raises DataError for refit_every without refit, or of a network.
+    Raises DataError for refit_every without refit, of a network, or for too many fits.
     """
     if refit_every is not None and not (refit and isinstance(forecaster, ClosedForm)):
         raise DataError(
@@ -182,7 +183,13 @@ class Rolled(NamedTuple):
 
 def _rolled(problem: Problem, every: int) -> Rolled:
     origins, steps = problem.origins["test"], np.arange(len(problem.series.values))
-    solution = np.clip(steps - origins[0], 0, origins[-1] - origins[0]) // every
+    reach = origins[-1] - origins[0]
+    if reach // every > MOST_REFITS:
+        raise DataError(
+            f"refit_every={every} makes {reach // every:,} fits on test, more than {MOST_REFITS:,}:"
+            f" take {reach // MOST_REFITS + 1} or more"
+        )
+    solution = np.clip(steps - origins[0], 0, reach) // every
     known = _joined(problem.origins)["train"][-1] + 1  # origins before it are learnt from already
     blocks = []
     for number in range(1, solution[-1] + 1):
