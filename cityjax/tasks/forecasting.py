@@ -94,7 +94,8 @@ def forecast_experiment(
         else:
             base = _one_pass(problem)
         if rolled is not None:
-            text["refit"] += f", and every {refit_every} steps on what has come by then"
+            often = "step" if refit_every == 1 else f"{refit_every:,} steps"
+            text["refit"] += f", and every {often} on what has come by then"
         batches = _blocks(problem, [*base, *(rolled.blocks if rolled else ())], batch_size)
         train, steps, selected = batches.source, batches.count, False
         learner = closed_form(
