@@ -126,28 +126,31 @@ def recurrence(
 def _recurrence(
     cell: Cell, x: jax.Array, kernel: jax.Array, bias: jax.Array, carry: Arrays
 ) -> tuple[jax.Array, Arrays]:
-    last, (hidden, _) = _scan(cell, x, kernel, bias, carry)
+    def step(carry: Arrays, x: jax.Array) -> tuple[Arrays, jax.Array]:
+        carry, _ = _advance(cell, x, kernel, bias, carry)
+        return carry, carry[-1]
+
+    last, hidden = jax.lax.scan(step, carry, x)
     return hidden, last
 
 
-def _scan(cell: Cell, x: Any, kernel: Any, bias: Any, carry: Arrays) -> tuple[Arrays, Any]:
-    """Return the last carry, and hidden states and slopes of all steps."""
-
-    # Not unrolled: 1, 2, 4, 7, 14 or 28 steps of 28 at a time took an LSTM's update 23, 24, 30, 44,
-    # 90 or 32 ms on two cores, a GRU's 18.7, 18.4, 19.9, 24, 21 or 23.
-    def step(carry: Arrays, x: jax.Array) -> tuple[Arrays, Any]:
-        drives = cell.drives(x, carry[-1] @ kernel + bias[None])
-        carry, slopes = cell.advance(drives, carry)
-        return carry, (carry[-1], slopes)
-
-    return jax.lax.scan(step, carry, x)
+# Not unrolled: 1, 2, 4, 7, 14 or 28 steps of 28 at a time took an LSTM's update 23, 24, 30, 44, 90
+# or 32 ms on two cores, a GRU's 18.7, 18.4, 19.9, 24, 21 or 23.
+def _advance(cell: Cell, x: Any, kernel: Any, bias: Any, carry: Arrays) -> tuple[Arrays, Arrays]:
+    """Return the next carry, and slopes."""
+    return cell.advance(cell.drives(x, carry[-1] @ kernel + bias[None]), carry)
 
 
 @_recurrence.defjvp
 def _recurrence_jvp(cell: Cell, primals: Any, tangents: Any) -> tuple[Any, Any]:
     x, kernel, bias, carry = primals
     x_change, kernel_change, bias_change, carry_change = tangents
-    last, (hidden, slopes) = _scan(cell, x, kernel, bias, carry)
+
+    def pass_over(carry: Arrays, x: jax.Array) -> tuple[Arrays, Any]:
+        carry, slopes = _advance(cell, x, kernel, bias, carry)
+        return carry, (carry[-1], slopes)
+
+    last, (hidden, slopes) = jax.lax.scan(pass_over, carry, x)
     before = jnp.concatenate([carry[-1][None], hidden[:-1]])
     product = before.reshape(-1, before.shape[-1]) @ kernel_change + bias_change[None]
     drives = cell.drives(x_change, product.reshape(x.shape))
