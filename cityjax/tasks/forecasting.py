@@ -232,10 +232,11 @@ def _folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], 
 def _blocks(problem: Problem, blocks: Sequence[Block], batch_size: int) -> Batches:
     """Return the windows of blocks in order, and with each the number of its block.
 
-    A batch has rows of two blocks at most: what a block lacks of a batch are windows of the end of
-    the series, which have no targets.
+    A batch is no longer than the longest block, and has rows of two blocks at most: what a block
+    lacks of a batch are windows of the end of the series, which have no targets.
     """
     last = len(problem.series.values) - 1
+    batch_size = min(batch_size, max(len(block.origins) for block in blocks))
     short = [max(0, batch_size - len(block.origins)) for block in blocks]
     origins = [
         np.pad(block.origins, (0, more), constant_values=last)
