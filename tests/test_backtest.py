@@ -18,7 +18,7 @@ from cityjax.fit import predict
 from cityjax.learners import closed_form, supervised
 from cityjax.losses import absolute_error
 from cityjax.models.ridge import autoregression
-from cityjax.tasks import forecasters, forecasting
+from cityjax.tasks import blocks, forecasters
 from cityjax.tasks.backtest import backtest
 from cityjax.tasks.forecasting import ClosedForm, forecast_experiment
 from cityjax.tasks.problem import make_problem
@@ -396,7 +396,7 @@ def test_a_fit_as_time_goes_is_of_a_refit_of_a_closed_form():
 
 
 def test_too_many_fits_are_refused_with_how_many_there_may_be(monkeypatch):
-    monkeypatch.setattr(forecasting, "MOST_REFITS", 8)
+    monkeypatch.setattr(blocks, "MOST_REFITS", 8)
     problem = problem_of(town(), graph="none")
     ridge = ClosedForm(autoregression(horizon=HORIZON), (PENALTY,))
     made = functools.partial(

@@ -1,0 +1,122 @@
+"""What a closed form learns from: windows in blocks of time, added up one block after the other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cityjax.data import forecast
+from cityjax.data.files import DataError
+from cityjax.data.sources import Batches, in_order
+from cityjax.tasks.problem import Problem
+
+MOST_REFITS = 1000  # each keeps its sums and its weights
+
+
+def joined(origins: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Let train have the windows of validation, and those that reach across, too."""
+    first, last = origins["train"][0], origins["validation"][-1]
+    return {**origins, "train": np.arange(first, last + 1)}
+
+
+class Block(NamedTuple):
+    """Windows that a closed form adds up together: origins [W], and (start, stop) of targets."""
+
+    origins: np.ndarray
+    rows: tuple[int, int]
+
+
+class Rolled(NamedTuple):
+    """What a closed form learns from as time goes.
+
+    blocks: of each time that it is fitted again, the windows whose last targets came since the time
+    before. solution: how many of them are known at each row of the series, for those of test.
+    """
+
+    blocks: list[Block]
+    solution: np.ndarray
+
+
+def rolled(problem: Problem, every: int) -> Rolled:
+    """Return what is learnt after every so many steps of test. Raises DataError: too many times."""
+    origins, steps = problem.origins["test"], np.arange(len(problem.series.values))
+    reach = origins[-1] - origins[0]
+    if reach // every > MOST_REFITS:
+        raise DataError(
+            f"refit_every={every} makes {reach // every:,} fits on test, more than {MOST_REFITS:,}:"
+            f" take {reach // MOST_REFITS + 1} or more"
+        )
+    solution = np.clip(steps - origins[0], 0, reach) // every
+    known = joined(problem.origins)["train"][-1] + 1  # origins before it are learnt from already
+    blocks = []
+    for number in range(1, solution[-1] + 1):
+        now = origins[0] + number * every
+        stop = max(known, now - problem.horizon + 1)
+        blocks.append(Block(np.arange(known, stop), (0, now + 1)))
+        known = stop
+    return Rolled(blocks, solution.astype(np.int32))
+
+
+def one_pass(problem: Problem) -> list[Block]:
+    """Return train and then validation, each window once."""
+    parts = ("train", "validation")
+    return [Block(problem.origins[part], problem.rows[part]) for part in parts]
+
+
+def folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], int, int]:
+    """Return train, with refit also validation, in order as blocks of a horizon or more.
+
+    And how many there are, at most `folds`, and how many at the end have targets in validation, 0
+    where all have. Raises DataError where there would be less than four.
+    """
+    last = "validation" if refit else "train"
+    origins = (joined(problem.origins) if refit else problem.origins)["train"]
+    count = min(folds, len(origins) // problem.horizon)
+    if count < 4:
+        raise DataError(
+            f"model.folds={folds}: at least 4 blocks as long as horizon={problem.horizon} are"
+            f" needed, of {len(origins):,} windows: model.folds=0 goes by validation"
+        )
+    block = np.arange(len(origins)) * count // len(origins)
+    rows = problem.rows["train"][0], problem.rows[last][1]
+    late = np.unique(block[origins + problem.horizon >= problem.rows["validation"][0]])
+    held_out = len(late) % count if refit else 0
+    blocks = [Block(origins[block == number], rows) for number in range(count)]
+    return blocks, count, held_out
+
+
+def in_blocks(problem: Problem, blocks: Sequence[Block], batch_size: int) -> Batches:
+    """Return the windows of blocks in order, and with each the number of its block.
+
+    A batch is no longer than the longest block, and has rows of two blocks at most: what a block
+    lacks of a batch are windows of the end of the series, which have no targets.
+    """
+    last = len(problem.series.values) - 1
+    batch_size = min(batch_size, max(len(block.origins) for block in blocks))
+    short = [max(0, batch_size - len(block.origins)) for block in blocks]
+    origins = [
+        np.pad(block.origins, (0, more), constant_values=last)
+        for block, more in zip(blocks, short, strict=True)
+    ]
+    arrays = {
+        **problem.data,
+        "origins": np.concatenate(origins).astype(np.int32),
+        "block": np.repeat(np.arange(len(blocks), dtype=np.int32), list(map(len, origins))),
+        "rows": np.array([block.rows for block in blocks], np.int32),
+    }
+
+    def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Mapping[str, Any]:
+        del key
+        block = held["block"][indices]
+        rows = held["rows"][block]
+        batch = forecast.window_batch(
+            held,
+            held["origins"][indices],
+            (rows[:, :1], rows[:, 1:]),
+            history=problem.history,
+            horizon=problem.horizon,
+        )
+        return {**batch, "block": block}
+
+    return in_order(arrays, batch_size, size=len(arrays["origins"]), gather=gather)
