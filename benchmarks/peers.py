@@ -200,7 +200,8 @@ def gpu_section(found: dict[str, dict[str, Any]]) -> list[str]:
         "The same on a GPU: `python -m benchmarks.peers --gpu`. cityjax dispatches 50 updates at",
         "once, plain Flax and PyTorch one. All sides round the operands of products to TF32, as",
         "JAX does by default; PyTorch lets cuDNN choose its algorithms, and is the best of eager,",
-        "channels-last, compiled, and compiled with CUDA graphs, where these can be had.",
+        "channels-last, compiled, and compiled with CUDA graphs, where these can be had. Each row",
+        "is of the commit named below; pooling and recurrences have been written anew since.",
     ]
     return lines + table(found, "gpu")
 
@@ -226,10 +227,10 @@ def main(names: list[str]) -> None:
     names = chosen("networks", [name for name in names if name != "--gpu"], NETWORKS)
     performance.need_torch()
     os.chdir(ROOT)
-    found = performance.read(kept)
+    found, here = performance.read(kept), performance.measured(device)
     for name in names:
         times = compare(name, device)
-        found[name] = {"times": times, "measured": performance.measured(device)}
+        found[name] = {"times": times, "measured": here}
         print(" | ".join(row(name, times, device)), flush=True)
         performance.keep(kept, found)
 

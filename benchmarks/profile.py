@@ -259,13 +259,13 @@ def main(names: list[str]) -> None:
     names = chosen("networks", names, NETWORKS)
     os.chdir(ROOT)
     keep_freed_memory()  # as the command line does
-    found = performance.read("profile")
+    found, here = performance.read("profile"), performance.measured()
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     for name in names:
         made, last, kept = profile(name)
         console.print(made)
         console.print(f"{last}\n")
-        found[name] = {**kept, "measured": performance.measured()}
+        found[name] = {**kept, "measured": here}
         performance.keep("profile", found)
 
 

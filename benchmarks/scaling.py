@@ -88,14 +88,22 @@ SWEEPS = (
     Sweep(
         "width",
         (8, 16, 32, 64, 128),
-        {"MLP 784-8n-8n-10": lambda n: mlp(width=8 * n), "CNN n, 2n": lambda n: cnn(32, n)},
+        {
+            "MLP 784-8n-8n-10, 128 images": lambda n: mlp(width=8 * n),
+            "CNN n, 2n, 32 images": lambda n: cnn(32, n),
+        },
     ),
-    Sweep("depth", (1, 2, 4, 8, 16), {"MLP of n layers of 256": lambda n: mlp(depth=n)}),
-    Sweep("series length", (16, 32, 64, 128, 256), {"GRU 28 to 128": gru}),
+    Sweep(
+        "depth", (1, 2, 4, 8, 16), {"MLP of n layers of 256, 128 images": lambda n: mlp(depth=n)}
+    ),
+    Sweep("series length", (16, 32, 64, 128, 256), {"GRU 28 to 128, 128 sequences": gru}),
     Sweep(
         "sensors",
         (32, 64, 128, 256, 512),
-        {"T-GCN, 12 steps": forecaster("tgcn"), "STID, 12 steps": forecaster("stid")},
+        {
+            "T-GCN, 12 steps, 16 windows": forecaster("tgcn"),
+            "STID, 12 steps, 16 windows": forecaster("stid"),
+        },
     ),
 )
 POINTS = {
