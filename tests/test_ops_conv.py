@@ -203,6 +203,21 @@ def test_short_floats_stay_short(dtype):
     assert_equal_to_xla(ours, xla, x.astype(dtype), weights.astype(dtype), tolerance=2e-2)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_gradient_of_many_images_is_not_added_up_in_half_precision(dtype):
+    draw = np.random.default_rng(0).random
+    x, weights = draw((160, 14, 14, 64)), draw((3, 3, 64, 8)) / 1000
+    convolve = convolution(conv_general_dilated, padding="SAME")
+
+    def gradient(dtype):
+        given = (jnp.asarray(each, dtype) for each in (x, weights))
+        return jax.jit(jax.grad(lambda x, w: convolve(x, w).astype(jnp.float32).mean(), 1))(*given)
+
+    short, long = gradient(dtype), gradient(jnp.float32)
+    assert short.dtype == dtype
+    np.testing.assert_allclose(short.astype(jnp.float32), long, rtol=1e-2)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("rank", [1, 2])

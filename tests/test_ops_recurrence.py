@@ -111,3 +111,16 @@ def test_several_recurrences_at_once_are_each_alone():
             together,
             gradient(*given),
         )
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_of_no_steps_the_last_carry_is_the_first(name):
+    x, kernel, bias, carry = jax.tree.map(jnp.float32, arguments(name))
+
+    def total(x, kernel, carry):
+        hidden, last = recurrence(CELLS[name], x, kernel, bias, carry)
+        return hidden.sum() + last[-1].sum()
+
+    by_x, by_kernel, by_carry = jax.grad(total, (0, 1, 2))(x[:0], kernel, carry)
+    assert by_x.shape == (0, *x.shape[1:]) and not by_kernel.any()
+    assert (by_carry[-1] == 1).all()

@@ -28,13 +28,16 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
     # A product is fastest where the rows of the result are the longer side of it.
     wide = math.prod(kernel) * moving.shape[-1] >= still.shape[-1]
 
+    # Half precision holds no sum of many blocks.
+    whole = jnp.promote_types(moving.dtype, jnp.float32)
+
     def product(moving, still):
         columns = columns_of(moving, kernel, steps, fronts, still.shape[1:-1], flip=transposed)
         still = still.reshape(-1, still.shape[-1])
         # What XLA would fuse into the operands of a matrix product costs more than the product.
         columns, still = lax.optimization_barrier((columns, still))
         left, right = (still, columns) if wide else (columns, still)
-        return jnp.matmul(left.T, right, precision=precision)
+        return jnp.matmul(left.T, right, precision=precision, preferred_element_type=whole)
 
     # The columns of a few images at a time, which stay in a core's cache; of all at once where one
     # channel is met, whose columns are few and made already for the forward product, and where a
@@ -53,6 +56,7 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
         first = count - (count - 1) // images * images
         total = product(moving[:first], still[:first])
         gradients, _ = lax.scan(add, total, jnp.arange(first, count, images))
+    gradients = gradients.astype(moving.dtype)
     if wide:
         gradients = gradients.reshape(-1, *kernel, moving.shape[-1])
         return jnp.moveaxis(gradients, 0, -2 if transposed else -1)

@@ -151,7 +151,7 @@ def _recurrence_jvp(cell: Cell, primals: Any, tangents: Any) -> tuple[Any, Any]:
         return carry, (carry[-1], slopes)
 
     last, (hidden, slopes) = jax.lax.scan(pass_over, carry, x)
-    before = jnp.concatenate([carry[-1][None], hidden[:-1]])
+    before = jnp.concatenate([carry[-1][None], hidden])[:-1]
     product = before.reshape(-1, before.shape[-1]) @ kernel_change + bias_change[None]
     drives = cell.drives(x_change, product.reshape(x.shape))
     # Reverse mode multiplies by the kernel turned round: here once, and not by XLA at every step.
