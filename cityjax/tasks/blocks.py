@@ -30,8 +30,9 @@ class Block(NamedTuple):
 class Rolled(NamedTuple):
     """What a closed form learns from as time goes.
 
-    blocks: of each time that it is fitted again, the windows whose last targets came since the time
-    before. solution: how many of them are known at each row of the series, for those of test.
+    blocks: of each time that it is fitted again, the windows with targets that came since the time
+    before; where windows are whole, those whose last target did. solution: how many of them are
+    known at each row of the series, for those of test.
     """
 
     blocks: list[Block]
@@ -48,13 +49,20 @@ def rolled(problem: Problem, every: int) -> Rolled:
             f" take {reach // MOST_REFITS + 1} or more"
         )
     solution = np.clip(steps - origins[0], 0, reach) // every
-    known = joined(problem.origins)["train"][-1] + 1  # origins before it are learnt from already
+    horizon = problem.horizon
+    whole = joined(problem.origins)["train"][-1] + 1  # origins before it are learnt from already
+    seen = problem.rows["validation"][1]  # and targets before this
     blocks = []
     for number in range(1, solution[-1] + 1):
         now = origins[0] + number * every
-        stop = max(known, now - problem.horizon + 1)
-        blocks.append(Block(np.arange(known, stop), (0, now + 1)))
-        known = stop
+        if problem.protocol.whole:
+            stop = max(whole, now - horizon + 1)
+            blocks.append(Block(np.arange(whole, stop), (0, now + 1)))
+            whole = stop
+        else:
+            stop = max(seen, now + 1)
+            blocks.append(Block(np.arange(seen - horizon, stop - 1), (seen, stop)))
+            seen = stop
     return Rolled(blocks, solution.astype(np.int32))
 
 
