@@ -244,7 +244,8 @@ def _prepare(
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)
     if chunk == "auto":
-        chunk = parallel.choose_chunk(experiment.learner, experiment.train, like)
+        few = experiment.steps is not None  # and long ones: a signal waits for one alone
+        chunk = 1 if few else parallel.choose_chunk(experiment.learner, experiment.train, like)
     name = str(request.experiment)
     return train.Run(name, config, experiment, trainer, like, chunk, path or Path())
 

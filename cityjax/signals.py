@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, as the command line takes them."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ class Signals:
         self.deferring = False
 
     def install(self) -> None:
-        """Handle both signals from here on; a second one stops without waiting."""
+        """Handle both signals from here on.
+
+        A second one stops without a checkpoint, once the updates under way are done.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
@@ -50,3 +54,4 @@ class Signals:
         if not self.deferring or self.requested is not None:
             raise Interrupted(number)
         self.requested = number
+        os.write(2, b"\ncityjax: stopping after the updates under way\n")

@@ -214,6 +214,14 @@ def test_features_that_follow_from_each_other_are_not_weighed_by_rounding(rows, 
         np.testing.assert_allclose(found[0, 1:, lead], least / std, atol=1e-4)
 
 
+def test_a_step_says_which_share_of_its_targets_is_observed(rows):
+    learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, complete=False)
+    batch = next(batches(*rows))
+    _, sums = learner.step(learner.init(jax.random.key(0), batch), batch)
+    total, count = sums["observed_targets"]
+    assert total / count == pytest.approx(rows[2][:60].mean()) and total < count
+
+
 def test_the_key_stays_the_callers(rows):
     key, batch = jax.random.key(0), next(batches(*rows))
     learner = closed_form(PLAIN, steps=1, penalties=PENALTIES)

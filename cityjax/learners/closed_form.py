@@ -122,8 +122,16 @@ def closed_form(
         first, last = block.min(), block.max()
         if axis_name is not None:
             first, last = jax.lax.pmin(first, axis_name), jax.lax.pmax(last, axis_name)
-        rest = block != first
-        new = [moments(batch, mask & at[:, None, None]) for at in (~rest, rest)]
+        rest = (block != first)[:, None, None]
+        begun = moments(batch, mask & ~rest)
+        new = [  # of the next block, where the batch reaches into it, which few do
+            begun,
+            jax.lax.cond(
+                first == last,
+                lambda: jax.tree.map(jnp.zeros_like, begun),
+                lambda: moments(batch, mask & rest),
+            ),
+        ]
         new = sum_over(axis_name, new)
         held = state.extra["blocks"]
         for at, added in zip((first, last), new, strict=True):
@@ -138,8 +146,8 @@ def closed_form(
         if held_out:
             extra["without"] = without
         state = state.replace(step=state.step + 1, params={"weights": weights}, extra=extra)
-        rows = masked_sum(jnp.ones_like(batch["targets"]), mask)
-        return state, sum_over(axis_name, {"observed_targets": rows})
+        share = jnp.sum(mask, dtype=jnp.float32), jnp.float32(mask.size)
+        return state, sum_over(axis_name, {"observed_targets": share})
 
     def solve(blocks: Moments) -> tuple[jax.Array, jax.Array | None]:
         """Return weights [G, F, H], at the penalties whose errors are least, and those without."""
