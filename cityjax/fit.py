@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cityjax.data.sources import Batches, Source
+from cityjax.data.sources import Batches, Source, as_tree
 from cityjax.learner import Learner, State, Sums, data_key
 from cityjax.metrics import Metric, finalize
-from cityjax.parallel import Trainer, as_tree
+from cityjax.parallel import Trainer
 
 
 class Hook(NamedTuple):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jax_core
 
-from cityjax.data.sources import Batch, Batches, Source
+from cityjax.data.sources import Batch, Batches, Source, as_tree
 from cityjax.errors import UserError
 from cityjax.learner import Learner, State, Sums, data_key
 
@@ -110,12 +110,6 @@ def compiled(lowered: Any) -> Any:
             with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA without this option
                 return lowered.compile(compiler_options=_NO_YNNPACK)
     return lowered.compile()
-
-
-def as_tree(source: Any) -> Any:
-    """Return a source that compiled programs can be given: of a plain function, a pytree of it."""
-    plain = callable(source) and jax.tree_util.all_leaves([source])
-    return jax.tree_util.Partial(source) if plain else source
 
 
 def _padded(batch: Batch, count: int) -> Batch:
@@ -234,6 +228,7 @@ class Trainer:
         shapes = [(np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves]
         key = name, structure, tuple(shapes)
         if key not in self._programs:
+            jax.block_until_ready(arguments)  # updates under way take time of their own
             start = time.perf_counter()
             self._programs[key] = self._compile(function, donated, *arguments)
             if name != "evaluate":

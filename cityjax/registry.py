@@ -91,6 +91,7 @@ def build(module: ModuleType, config: RunConfig, folder: str | None = None) -> "
       ConfigError: `build` raised an exception (the message has file and line), or returned
         something else. A UserError passes as it is.
     """
+    from cityjax.data.sources import as_tree
     from cityjax.learner import Experiment
 
     try:
@@ -104,7 +105,7 @@ def build(module: ModuleType, config: RunConfig, folder: str | None = None) -> "
         raise ConfigError(
             f"{module.__file__}: build(config) returned {kind}, not a cityjax.learner.Experiment"
         )
-    return experiment
+    return experiment._replace(train=as_tree(experiment.train))
 
 
 def _is_path(name_or_path: str) -> bool:

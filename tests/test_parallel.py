@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -307,6 +308,37 @@ def test_what_an_evaluation_reads_is_put_on_the_devices_once(key, monkeypatch):
     first, again = trainer.evaluate(state, batches), trainer.evaluate(state, batches)
     assert sum(tree is batches.source for tree in placed) == 1
     jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_updates_under_way_are_done_before_another_program_is_compiled(key, monkeypatch):
+    data = forecasts(8, None)
+    inner = supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1))
+
+    def slowly(value):
+        time.sleep(0.3)
+        return value
+
+    def step(state, batch, *, axis_name=None):
+        state, sums = inner.step(state, batch, axis_name=axis_name)
+        loss = jax.pure_callback(slowly, jax.ShapeDtypeStruct((), np.float32), sums["loss"][0])
+        return state.replace(extra={"loss": loss}), sums
+
+    learner = inner._replace(
+        init=lambda key, batch: inner.init(key, batch).replace(extra={"loss": jnp.float32(0)}),
+        step=step,
+    )
+    trainer, ready = Trainer(learner), []
+    compile_, source = trainer._compile, shuffled(data, 4)
+
+    def watched(function, donated, state, *arguments):
+        ready.append(state.extra["loss"].is_ready())
+        return compile_(function, donated, state, *arguments)
+
+    monkeypatch.setattr(trainer, "_compile", watched)
+    state = learner.init(key, data)
+    for updates in (2, 1):
+        state, sums = trainer.train(state, trainer.zero_sums(state, source), source, updates)
+    assert ready == [True, True] and sums["loss"][1] == 4 * 4
 
 
 def test_several_processes_are_refused(monkeypatch):

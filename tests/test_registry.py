@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from cityjax import registry
@@ -225,6 +226,23 @@ def test_a_build_that_fails_or_returns_no_experiment_is_named(tmp_path, body, ex
         registry.build(module, module.Config())
     assert str(caught.value).startswith(expected.format(path=module.__file__))
     assert "\n" not in str(caught.value)
+
+
+def test_the_training_source_may_be_a_plain_function(tmp_path):
+    text = BODY.replace(
+        "    return config.width",
+        """
+    import jax.numpy as jnp
+    from cityjax.learner import Experiment, Learner
+
+    rows = jnp.arange(4.0)
+    return Experiment(Learner(*[None] * 4), train=lambda key, step: {"x": rows}, evaluation={})
+""",
+    )
+    module = registry.load(str(write(tmp_path / "plain.py", text)))
+    source = registry.build(module, module.Config()).train
+    shapes = jax.eval_shape(lambda source: source(jax.random.key(0), 0), source)
+    assert shapes["x"].shape == (4,)
 
 
 def test_what_the_user_can_mend_passes_a_build_as_it_is(tmp_path):

@@ -33,6 +33,12 @@ Gather = Callable[[jax.Array, Mapping[str, Any], jax.Array], Batch]
 _ORDER, _NOISE = 0, 1
 
 
+def as_tree(source: Any) -> Any:
+    """Return a source that compiled programs can be given: of a plain function, a pytree of it."""
+    plain = callable(source) and jax.tree_util.all_leaves([source])
+    return jax.tree_util.Partial(source) if plain else source
+
+
 def take(key: jax.Array, arrays: Mapping[str, Any], indices: jax.Array) -> Batch:
     """Gather the rows at `indices` of every array: the plain way to make a batch."""
     del key
