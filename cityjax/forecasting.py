@@ -18,7 +18,8 @@ from cityjax.config import (
     option,
 )
 from cityjax.data.catalog import dataset, datasets, is_city
-from cityjax.data.dataset import Protocol
+from cityjax.data.dataset import Protocol, arranged, bounds
+from cityjax.data.files import DataError
 from cityjax.data.series import Series, digest
 from cityjax.errors import spell
 from cityjax.learner import Experiment
@@ -221,6 +222,8 @@ def problem_of(config: ForecastConfig) -> tuple[Problem, dict[str, str]]:
         inputs=config.inputs,
         graph=config.graph,
         quantiles=config.quantiles,
+        # The defaults suit the experiment's own data; what other data lack was asked for by nobody.
+        lenient=config.data != type(config).data and config.inputs == type(config).inputs,
     )
     return problem, hashes
 
@@ -241,4 +244,8 @@ def _read(config: ForecastConfig) -> tuple[Series, int, Protocol, dict[str, str]
             split=(first, second, third), drop_last=0, text={}, published={}
         )
     series = found.read()
+    try:
+        bounds(arranged(series, protocol), protocol)
+    except DataError as error:  # which cannot name the data
+        raise DataError(f"{spell(config.data)}: {error}") from error
     return series, found.season, protocol, found.hashes() or {found.name: digest(series)}

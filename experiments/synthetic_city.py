@@ -1,8 +1,8 @@
 """A synthetic city of 30 sensors, nothing to fetch: traffic 15 minutes to 6 hours ahead.
 
 Run: python -m cityjax.run experiment=synthetic_city
-Expect: a test RMSE of about 91 vehicles 15 minutes ahead, 152 six hours ahead (a typical
-week: 169), in seconds.
+Expect: a test RMSE of about 91 vehicles/h 15 minutes ahead, 152 six hours ahead (a typical week:
+169), in seconds.
 """
 
 from dataclasses import dataclass

@@ -310,6 +310,17 @@ def test_a_city_of_ones_own_is_described_and_checked(capsys, tmp_path):
     assert "values.csv, row 2, column 'a'" in capsys.readouterr().err
 
 
+def test_a_table_too_short_for_its_split_is_described_all_the_same(capsys, tmp_path):
+    short = tmp_path / "short.csv"
+    short.write_text("time,a\n2024-03-01 00:00,1\n2024-03-01 01:00,2\n2024-03-01 02:00,4\n")
+    assert main(["describe", str(short)]) == 0
+    lines = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
+    said = {words[0]: words[1] for words in lines}
+    assert said["span"] == "2024-03-01 00:00 to 2024-03-01 02:00" and said["step"][:6] == "1 hour"
+    assert said["refused"].startswith("3 observed steps are too few for the split 0.7/0.1/0.2")
+    assert said["refused"].endswith("take at least 10") and said["windows"]
+
+
 def test_describe_refuses_what_it_cannot_write(capsys, mine, tmp_path):
     put(tmp_path)
     for path, reason in {"f.pdf": ".png is expected", "no/f.png": "No such file"}.items():

@@ -65,6 +65,8 @@ def test_a_synthetic_city_has_windows_in_every_part(name):
     series, protocol = found.read(), found.protocols["honest"]
     assert len(series.sensors) == 30 and series.adjacency is not None
     assert 86_400 * 7 == found.season * series.step
+    if name == "synthetic_transport":
+        assert series.unit == "vehicles/h" and found.title.startswith("Vehicles an hour ")
     parts = origins(series, protocol, history=protocol.history, horizon=protocol.horizon)
     assert min(map(len, parts.values())) >= 50
 
@@ -317,6 +319,9 @@ def test_a_split_that_looks_ahead_is_found_in_the_batches():
     found = leaks(view, series, start - 10)
     assert {"history of batch 0 of validation", "targets of batch 0 of validation"} <= set(found)
     assert "last value" in found and "history of batch 0 of train" not in found
+    # And had train, what is learnt from it: the scaler and the graph.
+    found = leaks(view, series, bounds(series, protocol)["train"][1] - 10)
+    assert {"scaler", "graph by correlation"} <= set(found) and "graph" not in found
 
 
 @pytest.mark.parametrize("name", HOLDS)

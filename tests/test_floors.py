@@ -56,3 +56,34 @@ def test_the_historical_average_of_steps_that_do_not_fill_a_day():
     at, leads = np.arange(400, 440), np.arange(1, 13)
     found = floors.historical_average(city, stop=300)(at, leads)[..., 0]
     np.testing.assert_array_equal(found, (at[:, None] + leads) % 24)
+
+
+def test_the_historical_average_of_a_day_of_the_week_that_train_lacks():
+    days = np.repeat([10.0, 20.0, 60.0, 0.0], 4)  # Thursday to Sunday, of six hours a step
+    values = np.stack([days + np.tile([0, 1, 2, 3], 4), np.tile([7.0, np.nan, 5, 5], 4)], axis=1)
+    city = series(values, step=21_600)
+    found = floors.historical_average(city, stop=8)(np.array([7, 8]), np.array([1, 4]))
+    # Saturday and Sunday: the mean of Thursday and Friday at the same time of the day.
+    np.testing.assert_array_equal(found[0, :, 0], [15, 18])
+    np.testing.assert_array_equal(found[1, :, 0], [16, 15])
+    # What no day of train has at this time is the sensor's mean.
+    np.testing.assert_allclose(found[1, :, 1], [(7 + 5 + 5) / 3, 7], rtol=1e-6)
+
+
+def test_the_historical_average_of_a_week_of_the_year_that_train_lacks():
+    city = series(np.arange(100.0)[:, None], step=7 * 86_400)
+    forecast = floors.historical_average(city, stop=10)
+    found = forecast(np.array([3, 9, 50, 60]), np.array([1]))[:, 0, 0]
+    np.testing.assert_array_equal(found, [4, 4.5, 4.5, 9])
+
+
+def test_where_the_history_is_longer_than_a_season_the_mean_of_a_season_is_a_floor():
+    city = series(np.arange(30.0)[:, None], step=3600)
+    found = floors.floors(city, season=4, history=10, stop=20)
+    assert list(found) == [
+        "last value", "seasonal (4 steps)", "window mean", "season mean", "historical average"
+    ]  # fmt: skip
+    at, leads = np.array([20]), np.array([1, 2])
+    np.testing.assert_array_equal(found["season mean"](at, leads)[0, :, 0], [18.5, 18.5])
+    np.testing.assert_array_equal(found["window mean"](at, leads)[0, :, 0], [15.5, 15.5])
+    assert "season mean" not in floors.floors(city, season=4, history=4, stop=20)

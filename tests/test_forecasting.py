@@ -448,6 +448,32 @@ def test_what_cannot_be_is_refused_in_one_line(given, words, town, years, tmp_pa
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        (
+            "traffic_los",
+            "years",
+            "day, week, without typical_day (a step of this series is longer than a day)",
+        ),
+        ("health_flu", "town", "year, without past_years (train, 10 days, is no year)"),
+    ],
+)
+def test_default_inputs_that_ones_own_data_cannot_have_are_left_out(
+    name, data, words, tmp_path, request, no_figures
+):
+    given = [*arguments(name, "ridge"), "horizon=6", f"data={request.getfixturevalue(data)}"]
+    saved = run([*given, f"workdir={tmp_path / 'run'}"]).result
+    assert saved["protocol"]["inputs"] == f"history, {words}"
+    assert load(tmp_path / "run").config.horizon == 6
+
+
+def test_a_table_too_short_for_its_split_is_refused_by_name(tmp_path):
+    (tmp_path / "short.csv").write_text("time,a\n2024-03-01,1\n2024-03-02,2\n2024-03-03,4\n")
+    with pytest.raises(UserError, match=r"short.csv: 3 observed steps .*: take at least 10$"):
+        run(["experiment=synthetic_city", f"data={tmp_path / 'short.csv'}", *QUICK])
+
+
 def test_a_sensor_that_begins_after_train_is_refused_by_name(tmp_path):
     series = city("energy", sensors=3, steps=504, seed=1).series
     values = series.values.copy()

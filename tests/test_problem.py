@@ -1,11 +1,13 @@
 """What a forecasting problem says of its inputs and of its graph, and what it measures."""
 
 import numpy as np
+import pytest
 
 from cityjax.data.dataset import Protocol
+from cityjax.data.files import DataError
 from cityjax.data.series import Series, checked
 from cityjax.tasks.problem import describe, make_problem
-from cityjax.tasks.scores import baselines
+from cityjax.tasks.scores import baselines, measure, measure_leads, truth
 
 
 def city(**more):
@@ -29,6 +31,37 @@ def test_only_covariates_that_there_are_are_named():
         city(known={"school term": np.ones(240)}), Protocol(history=4, horizon=2), season=96
     )
     assert "covariates" not in describe(problem)
+
+
+@pytest.mark.parametrize(
+    ("step", "lacks"),
+    [
+        (10, {"typical_day": "fewer than two days of train hold a value"}),
+        (900, {}),
+        (86_401, {"typical_day": "a step of this series is longer than a day"}),
+        (
+            5_000_000,
+            {
+                "typical_day": "a step of this series is longer than a day",
+                "past_years": "horizon=7 reaches beyond a year",
+            },
+        ),
+    ],
+)
+def test_inputs_that_a_series_cannot_have_are_refused_or_left_out(step, lacks):
+    time = np.datetime64("2024-03-01T00:00:00") + np.arange(240) * np.timedelta64(step, "s")
+    series = city()._replace(time=time, step=step)
+    wanted = ["week", "typical_day", *(["past_years"] if step > 10**6 else [])]
+    make = dict(season=4, horizon=7, graph="none", inputs=wanted)
+    problem = make_problem(series, Protocol(history=4), **make, lenient=True)
+    kept = [name for name in wanted if name not in lacks]
+    without = [f"without {name} ({reason})" for name, reason in lacks.items()]
+    assert describe(problem)["inputs"] == ", ".join(["history", *kept, *without])
+    assert problem.data["profile"].shape[-1] == len(kept) - 1
+    for name, reason in list(lacks.items())[:1]:
+        with pytest.raises(DataError) as caught:
+            make_problem(series, Protocol(history=4), **make)
+        assert str(caught.value) == f"inputs has {name}, but {reason}: leave it out"
 
 
 def test_the_share_of_a_covariate_that_is_missing_is_said():
@@ -67,3 +100,20 @@ def test_correlation_is_right_far_above_zero():
     expected = np.corrcoef(truth.ravel(), last.ravel())[0, 1]
     found = baselines(problem)["last value"]["test/pcc@1-3"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_points_have_no_coverage_and_no_width_where_quantiles_are_asked_for():
+    protocol = Protocol(history=4, horizon=2)
+    problem = make_problem(city(), protocol, season=96, quantiles=(0.1, 0.5, 0.9))
+    kinds = {name.partition("@")[0] for name in problem.metrics}
+    assert {"crps", "coverage", "width"} < kinds
+    for row in baselines(problem).values():
+        names = {name.removeprefix("test/").partition("@")[0] for name in row}
+        assert names == kinds - {"coverage", "width"}
+        # Of a point the CRPS is the absolute error.
+        np.testing.assert_allclose(row["test/crps@1-2"], row["test/mae@1-2"], rtol=1e-5)
+    points = truth(problem, "test")[0] + 1
+    assert not {"coverage", "width"} & measure_leads(problem, points).keys()
+    three = points[..., None] + np.array([-2.0, 0.0, 2.0])
+    assert measure(problem, three)["coverage@1-2"] == 1
+    np.testing.assert_allclose(measure_leads(problem, three)["width"], [4, 4], rtol=1e-6)

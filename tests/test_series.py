@@ -95,7 +95,7 @@ def test_parts_are_shares_of_the_observed_rows_or_numbers_of_rows():
     assert rows == {"train": (0, 8), "validation": (8, 12), "test": (12, 16)}  # four belong nowhere
     short = bounds(series(np.ones((10, 1))), Protocol(split=(12, 4, 4)))
     assert short == {"train": (0, 6), "validation": (6, 8), "test": (8, 10)}
-    with pytest.raises(DataError, match="too few"):
+    with pytest.raises(DataError, match="2 observed .* too few .* 0.7/0.1/0.2: take at least 10"):
         bounds(series(np.ones((2, 1))), Protocol())
 
 
@@ -191,6 +191,25 @@ def test_what_lies_beyond_train_does_not_touch_its_arrays():
     one, other = (forecast.arrays(part, train_stop=21) for part in (city, later))
     for name, array in one.items():
         np.testing.assert_array_equal(array[:21], other[name][:21], err_msg=name)
+
+
+def test_a_covariate_that_changes_after_train_only_is_no_large_number():
+    steps = np.arange(30_000)
+    dial = np.where(steps < 24_000, 7.3, 8.3)
+    pressure = 101_325 + 20 * np.random.default_rng(0).normal(size=len(steps))
+    city = checked(
+        series(
+            np.ones((len(steps), 3)),
+            past={"dial": dial, "all": np.stack([dial] * 3, axis=1)},
+            known={"pressure": pressure},
+        )
+    )
+    data = forecast.arrays(city, train_stop=24_000)
+    np.testing.assert_array_equal(data["past"][:24_000], 0)
+    np.testing.assert_allclose(data["past"][24_000:], 1, rtol=1e-5)
+    part = city.known["pressure"].astype(np.float64)
+    scores = (part - part[:24_000].mean()) / part[:24_000].std()
+    np.testing.assert_allclose(data["known"][:, 0, 0], scores, atol=1e-6)
 
 
 def test_sources_cover_every_window_once_and_pad_with_a_mask():

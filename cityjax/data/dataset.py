@@ -3,6 +3,7 @@
 A data set is one small module in `cityjax/data/sets` that defines `DATASET = Dataset(...)`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -123,5 +124,9 @@ def bounds(series: Series, protocol: Protocol) -> dict[str, tuple[int, int]]:
         counts = [min(count, len(rows) - 1) for count in counts]
         cuts = [0, *(int(rows[count]) for count in counts), len(series.values)]
     if any(stop <= start for start, stop in zip(cuts[:-1], cuts[1:], strict=True)):
-        raise DataError(f"{len(rows)} observed steps are too few for the split {split}")
+        shares = "/".join(f"{part:g}" for part in split)
+        least = math.ceil(round(total / min(split), 6))  # whatever is rounded, each part has one
+        raise DataError(
+            f"{len(rows)} observed steps are too few for the split {shares}: take at least {least}"
+        )
     return dict(zip(SPLITS, zip(cuts[:-1], cuts[1:], strict=True), strict=True))

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from cityjax.data import graphs
 from cityjax.data.dataset import Dataset, Protocol, arranged, bounds
 from cityjax.data.files import DataError
+from cityjax.data.moments import moments
 from cityjax.data.series import Series, covariates, regular
+from cityjax.report.style import every_script
 
 # Of Okabe and Ito (2008), told apart by colour-blind readers; the parts are shades of grey.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#000000")
@@ -52,7 +54,12 @@ def summary(dataset: Dataset, series: Series) -> str:
 
 def _protocol(series: Series, protocol: Protocol) -> Iterator[str]:
     steps = arranged(series, protocol)
-    for split, (start, stop) in bounds(steps, protocol).items():
+    try:
+        parts = bounds(steps, protocol)
+    except DataError as error:
+        parts = {}
+        yield f"{'refused':<10} {error}"
+    for split, (start, stop) in parts.items():
         span = f"{_minute(steps.time[start])} to {_minute(steps.time[stop - 1])}"
         yield f"{split:<10} {span}, {stop - start:,} steps"
     leads = [str(h) if isinstance(h, int) else f"{h[0]}-{h[1]}" for h in protocol.leads]
@@ -88,8 +95,8 @@ def figure(dataset: Dataset, series: Series) -> Figure:
     time = grid.time[::width]
     values = grid.values
     if protocol.standardised:
-        deviation = np.nanstd(values, axis=0)
-        values = (values - np.nanmean(values, axis=0)) / np.where(deviation > 0, deviation, 1)
+        mean, deviation = moments(values, grid.observed)
+        values = (values - mean) / np.where(deviation > 0, deviation, 1)
     binned = _binned(values, width)
     result = Figure(figsize=(10, 5.2), layout="constrained", facecolor="white")
     above, below = result.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -154,7 +161,8 @@ def save(drawn: Figure, path: str | Path) -> Path:
     if path.suffix.lower() != ".png":
         raise DataError(f"--figure {path} is no picture: a name that ends in .png is expected")
     try:
-        drawn.savefig(path, format="png", dpi=150, metadata={"Software": None})
+        with every_script(drawn):
+            drawn.savefig(path, format="png", dpi=150, metadata={"Software": None})
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
     return path

@@ -48,32 +48,47 @@ def window_mean(series: Series, *, history: int) -> Floor:
 def historical_average(series: Series, *, stop: int) -> Floor:
     """Forecast the training mean of the same step of day and day of week.
 
-    Steps of a day or more go by the week of the year instead. Only rows before `stop` are read;
-    what they do not hold is the sensor's mean.
+    Where train has no value of the two, the mean of the same step over all days; then the sensor's
+    mean. Steps of more than a day go by the week of the year instead, and where train has no value
+    of it, at once by the sensor's mean. Only rows before `stop` are read.
     """
     ticks = clock(series.time, series.step)
-    if series.step > 86_400:
-        phase = ticks[:, 2] // 7
-    else:
-        phase = ticks[:, 1] * series.steps_per_day + ticks[:, 0]
     values, observed = series.values[:stop], series.observed[:stop]
-    size = int(phase.max()) + 1
-    sums, counts = np.zeros((size, values.shape[1])), np.zeros((size, values.shape[1]))
-    np.add.at(sums, phase[:stop], np.where(observed, values, 0))
-    np.add.at(counts, phase[:stop], observed)
-    overall = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
-    mean = np.where(counts > 0, sums / np.maximum(counts, 1), overall).astype(np.float32)
-    return lambda at, leads: mean[phase[np.minimum(at[:, None] + leads, len(phase) - 1)]]
+    day, slot = ticks[:, 1], ticks[:, 0]
+    if series.step > 86_400:
+        day, slot = 0 * day, ticks[:, 2] // 7
+    sums, counts = np.zeros((2, int(day.max()) + 1, int(slot.max()) + 1, values.shape[1]))
+    np.add.at(sums, (day[:stop], slot[:stop]), np.where(observed, values, 0))
+    np.add.at(counts, (day[:stop], slot[:stop]), observed)
+    mean = _ratio(sums, counts)
+    for axes in ((0,), (0, 1)):  # over all days, over all
+        wider = _ratio(*(cells.sum(axes, keepdims=True) for cells in (sums, counts)))
+        mean = np.where(np.isnan(mean), wider, mean)
+    mean = mean.astype(np.float32)
+
+    def forecast(at: np.ndarray, leads: np.ndarray) -> np.ndarray:
+        steps = np.minimum(at[:, None] + leads, len(slot) - 1)
+        return mean[day[steps], slot[steps]]
+
+    return forecast
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the means, NaN where nothing was counted."""
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def floors(series: Series, *, season: int, history: int, stop: int) -> dict[str, Floor]:
     """Return every floor by name.
 
-    season, history: steps. stop: the end of train, beyond which no average reads.
+    season, history: steps; the mean of the last season is one where the history is longer. stop:
+    the end of train, beyond which no average reads.
     """
-    return {
+    found = {
         "last value": last_value(series),
         f"seasonal ({season} steps)": seasonal(series, season=season),
         "window mean": window_mean(series, history=history),
-        "historical average": historical_average(series, stop=stop),
     }
+    if season < history:
+        found["season mean"] = window_mean(series, history=season)
+    return found | {"historical average": historical_average(series, stop=stop)}

@@ -14,6 +14,7 @@ import numpy as np
 from cityjax.data import windows
 from cityjax.data.dataset import Protocol, bounds
 from cityjax.data.files import DataError
+from cityjax.data.moments import moments
 from cityjax.data.series import Series
 from cityjax.data.sources import Batch, Batches, Source, in_order, shuffled
 
@@ -53,8 +54,9 @@ def _z_scores(array: np.ndarray, stop: int) -> np.ndarray:
     part = array[:stop][np.isfinite(array[:stop])]
     if not len(part):
         return np.zeros_like(array)
-    std = part.std()
-    return np.nan_to_num((array - part.mean()) / (std if std > 0 else 1.0))
+    mean, std = moments(part, np.ones(len(part), bool))
+    scores = (array - mean) / (std if std > 0 else 1)
+    return np.nan_to_num(scores.astype(array.dtype))
 
 
 def _stack(columns: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

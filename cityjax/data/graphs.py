@@ -9,8 +9,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cityjax.data.files import DataError
+from cityjax.data.moments import moments
 
 EARTH_RADIUS = 6371.0088  # km, the mean radius
+NEIGHBOURS = 8  # of a correlation graph, where nothing else is said
 FEWEST_STEPS = 10  # steps that two sensors must share for a correlation to mean something
 
 
@@ -147,13 +149,8 @@ def _strongest(scores: np.ndarray, k: int) -> np.ndarray:
 def _correlations(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Return the correlations [N, N] over shared steps, 0 where there is none to speak of."""
     # Centred and scaled first: sums of squares of large values would lose the small differences.
-    count = np.maximum(seen.sum(axis=0), 1)
-    values = np.where(seen, values, 0)
-    size = np.abs(values).max(axis=0, initial=0)
-    values = np.where(seen, values - values.sum(axis=0) / count, 0)
-    spread = np.sqrt((values**2).sum(axis=0) / count)
-    varies = spread > 1e-7 * size  # less is the rounding of float32
-    values = np.where(varies, values / np.where(varies, spread, 1), 0)
+    mean, spread = moments(values, seen)
+    values = np.where(seen & (spread > 0), values - mean, 0) / np.where(spread > 0, spread, 1)
     weight = seen.astype(np.float64)
     shared = weight.T @ weight
     total = np.maximum(shared, 1)

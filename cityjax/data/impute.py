@@ -15,6 +15,7 @@ import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 from cityjax.data.files import DataError
+from cityjax.data.moments import moments
 from cityjax.data.windows import last_observed
 
 
@@ -90,12 +91,9 @@ def low_rank(
             f"penalty={penalty:g} positive, smoothness={smoothness:g} at least 0"
         )
     seen = np.asarray(observed, bool)
-    known = np.where(seen, values, 0).astype(np.float64)
-    count = np.maximum(seen.sum(axis=0), 1)
-    mean = known.sum(axis=0) / count
-    known = np.where(seen, known - mean, 0)
-    std = np.sqrt((known**2).sum(axis=0) / count)
+    mean, std = moments(values, seen)
     std = np.where(std > 0, std, 1)
+    known = np.where(seen, values - mean, 0)
     with jax.default_matmul_precision("highest"):
         scores = _factorise(
             jnp.asarray(known / std, jnp.float32),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cityjax.data import graphs
 from cityjax.data.dataset import Protocol, bounds
 from cityjax.data.floors import floors
 from cityjax.data.forecast import arrays, origins, sources
@@ -60,9 +61,10 @@ def training_view(
     """Return all that training and forecasts up to the end of a part read: for `leaks`, by name.
 
     series: as `dataset.arranged` gives it. split: "train" or "validation". The parts and their
-    origins, the scaler, the graph, the floors' forecasts of the part's windows, and of train (and
-    of validation) the first and the last of the batches that a learner is fed. Whatever is fitted
-    or chosen by these alone, such as an epoch, cannot know more.
+    origins, the scaler, the graph that is given and that of correlations, the floors' forecasts of
+    the part's windows, and of train (and of validation) the first and the last of the batches that
+    a learner is fed. Whatever is fitted or chosen by these alone, such as an epoch, cannot know
+    more.
     """
     rows = bounds(series, protocol)
     stop = rows["train"][1]
@@ -71,6 +73,11 @@ def training_view(
     view |= {f"origins of {name}": at for name, at in found.items()}
     view["scaler"] = np.stack(fit_scaler(series.values, series.observed, stop=stop))
     view["graph"] = np.zeros(0) if series.adjacency is None else series.adjacency
+    neighbours = min(graphs.NEIGHBOURS, len(series.sensors) - 1)
+    if neighbours:
+        view["graph by correlation"] = graphs.correlation(
+            series.values, series.observed, stop=stop, k=neighbours
+        )
     at = found[split][:: max(1, len(found[split]) // 50)]
     for name, floor in floors(series, season=season, history=history, stop=stop).items():
         view[name] = floor(at, np.arange(1, horizon + 1))

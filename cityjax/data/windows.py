@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cityjax.data.moments import moments
+
 HOURS_PER_WEEK = 168
 
 
@@ -63,19 +65,12 @@ class Scaler(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
 
-    def scale(self, values):
-        """Return (values - mean) / std, for numpy and JAX arrays."""
-        return (values - self.mean) / self.std
-
-    def unscale(self, values):
-        """Return values * std + mean, for numpy and JAX arrays."""
-        return values * self.std + self.mean
-
 
 def fit_scaler(values: np.ndarray, mask: np.ndarray, *, stop: int) -> Scaler:
     """Fit on steps before `stop` (the end of train) where `mask` holds; the rest is never read.
 
-    values: [T, ...], mask: bool of the same shape. A channel that never varies gets std 1.
+    values: [T, ...], mask: bool of the same shape. A channel that never varies, or by no more than
+    float32 rounds, gets std 1. Sums are of float64; the result is of the type of the values.
 
     Raises:
         ValueError: a channel has no observed step before `stop`.
@@ -83,9 +78,9 @@ def fit_scaler(values: np.ndarray, mask: np.ndarray, *, stop: int) -> Scaler:
     mask = mask[:stop]
     if not np.all(mask.any(axis=0)):
         raise ValueError(f"a channel has no observed value before step {stop}")
-    known = np.where(mask, values[:stop], np.nan)
-    std = np.nanstd(known, axis=0)
-    return Scaler(np.nanmean(known, axis=0), np.where(std > 0, std, 1.0))
+    mean, std = moments(values[:stop], mask)
+    kind = np.result_type(values, np.float32)
+    return Scaler(mean.astype(kind), np.where(std > 0, std, 1).astype(kind))
 
 
 def hour_of_week(hours: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cityjax.data.files import DataError
+from cityjax.data.moments import moments
 from cityjax.data.windows import fit_scaler
 from cityjax.learner import Model, from_linen
 from cityjax.models import transforms
@@ -62,7 +63,8 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
         importance = None
         if "standard" in scale and not problem.protocol.standardised:
             # Errors then add up over sensors about as they do in the unit of the metric.
-            spread = np.nanstd(problem.series.values[: problem.train_stop], axis=0)
+            train = problem.series.values[: problem.train_stop]
+            spread = moments(train, np.isfinite(train))[1]
             importance = jnp.asarray(np.square(spread / (np.sqrt(np.mean(spread**2)) or 1)))
         regression = transforms.rescaled(forecaster.regression, *made)
         return forecaster._replace(regression=regression, importance=importance)

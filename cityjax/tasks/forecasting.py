@@ -12,6 +12,7 @@ import optax
 from cityjax import losses
 from cityjax.data import forecast
 from cityjax.data.files import DataError
+from cityjax.data.moments import moments
 from cityjax.fit import predict_mean
 from cityjax.learner import Experiment, Model, State
 from cityjax.learners import average, closed_form, supervised, without_held_out
@@ -167,7 +168,8 @@ def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, 
         inner = {"squared": losses.squared_error, "absolute": losses.absolute_error}[name]
     std = error_scale(problem)
     if not problem.protocol.standardised:
-        std = np.full(len(std), np.nanstd(problem.series.values[: problem.train_stop]) or 1.0)
+        train = problem.series.values[: problem.train_stop].ravel()
+        std = np.full(len(std), moments(train, np.isfinite(train))[1] or 1.0)
     scale = jnp.asarray(std, jnp.float32)[None, None]
 
     def loss(outputs: Any, batch: Any) -> tuple[jax.Array, jax.Array]:

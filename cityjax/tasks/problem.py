@@ -22,7 +22,6 @@ DAY = 86_400
 # What a forecaster may read beside the history of the values.
 INPUTS = ("day", "week", "year", "typical_day", "season", "year_ago", "past_years", "covariates")
 GRAPHS = ("auto", "given", "distance", "correlation", "none")
-NEIGHBOURS = 8  # of a correlation graph
 
 
 class Problem(NamedTuple):
@@ -65,11 +64,13 @@ def make_problem(
     inputs: Sequence[str] = (),
     graph: str = "auto",
     quantiles: Sequence[float] = (),
+    lenient: bool = False,
 ) -> Problem:
     """Lay out the windows of a series under a protocol.
 
     history, horizon: steps, the protocol's by default. inputs: of INPUTS. graph: of GRAPHS; "auto"
-    is the one the series has, else of correlations in train.
+    is the one the series has, else of correlations in train. lenient: inputs that the series cannot
+    have are left out, and the text says so; else they are refused.
 
     Raises DataError where the series is too short, or has not what an input or a graph is made of.
     """
@@ -79,6 +80,11 @@ def make_problem(
     rows = bounds(series, protocol)
     stop = rows["train"][1]
     _check_seen(series, stop)
+    lacks = _lacks(series, inputs, horizon, stop)
+    if lacks and not lenient:
+        name, reason = next(iter(lacks.items()))
+        raise DataError(f"inputs has {name}, but {reason}: leave it out")
+    inputs = [name for name in inputs if name not in lacks]
     if "covariates" not in inputs:
         series = series._replace(past={}, known={})
     arrays = forecast.arrays(
@@ -105,14 +111,15 @@ def make_problem(
         metrics=measured,
         select=select,
         quantiles=tuple(quantiles),
-        text=_inputs(series, inputs) | {"graph": graph},
+        text=_inputs(series, inputs, lacks) | {"graph": graph},
     )
 
 
-def _inputs(series: Series, inputs: Sequence[str]) -> dict[str, str]:
-    """Say what a forecaster reads, of covariates those that there are."""
+def _inputs(series: Series, inputs: Sequence[str], lacks: Mapping[str, str]) -> dict[str, str]:
+    """Say what a forecaster reads, of covariates those that there are, and what was left out."""
     beside = covariates({**series.past, **series.known})
     names = ["history", *(name for name in inputs if name != "covariates" or beside)]
+    names += [f"without {name} ({reason})" for name, reason in lacks.items()]
     return {"inputs": ", ".join(names)} | ({"covariates": beside} if beside else {})
 
 
@@ -127,31 +134,43 @@ def _check_seen(series: Series, stop: int) -> None:
         )
 
 
+def _lacks(series: Series, inputs: Sequence[str], horizon: int, stop: int) -> dict[str, str]:
+    """Return the inputs that are not to be had of a series whose train is before `stop`, and why.
+
+    {name: reason}, the reason to be read after "but".
+    """
+    found = {}
+    days = np.unique(series.time[:stop][series.observed[:stop].any(axis=1)].astype("datetime64[D]"))
+    if series.step > DAY:
+        found["typical_day"] = "a step of this series is longer than a day"
+    elif len(days) < 2:
+        found["typical_day"] = "fewer than two days of train hold a value"
+    around = _around(series)
+    span = int((series.time[stop - 1] - series.time[0]).astype(np.int64)) + series.step
+    for name in ("year_ago", "past_years"):
+        if (horizon + around) * series.step > profiles.YEAR:
+            found[name] = f"horizon={horizon} reaches beyond a year"
+        elif span <= profiles.YEAR:  # rows may lack between two of them
+            found[name] = f"train, {span // DAY} days, is no year"
+    return {name: found[name] for name in inputs if name in found}
+
+
+def _around(series: Series) -> int:
+    """Return how many steps on either side are averaged with one of another year."""
+    return 2 if series.step == 7 * DAY else 0
+
+
 def _profiles(
     series: Series, inputs: Sequence[str], season: int, horizon: int, stop: int
 ) -> list[np.ndarray]:
     """Return the known-ahead guesses [T, N] that were asked for, the typical day first."""
     found = []
     if "typical_day" in inputs:
-        if series.step > DAY:
-            raise DataError(
-                "inputs has typical_day, but a step of this series is longer than a day: leave it"
-                " out"
-            )
         days = "week" if series.step == DAY else "weekday"
         found.append(profiles.typical_day(series, stop=stop, days=days))
     if "season" in inputs:  # as many seasons back as are known at every origin
         found.append(profiles.lag(series, season * -(-horizon // season), stop=stop))
-    around = 2 if series.step == 7 * DAY else 0
-    for name in ("year_ago", "past_years"):
-        if name not in inputs:
-            continue
-        if (horizon + around) * series.step > profiles.YEAR:
-            raise DataError(f"inputs has {name}, which horizon={horizon} reaches beyond")
-        span = int((series.time[stop - 1] - series.time[0]).astype(np.int64)) + series.step
-        if span <= profiles.YEAR:  # rows may lack between two of them
-            days = span // DAY
-            raise DataError(f"inputs has {name}, but train, {days} days, is no year: leave it out")
+    around = _around(series)
     if "year_ago" in inputs:
         found.append(profiles.year_ago(series, stop=stop))
         if around:
@@ -195,7 +214,7 @@ def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str
             raise DataError(f"graph=distance, but this data set has no places: {', '.join(GRAPHS)}")
         found = graphs.gaussian_kernel(graphs.haversine(series.coordinates))
         return found, f"Gaussian kernel of distances, {graphs.extent(found)}"
-    k = min(NEIGHBOURS, len(series.sensors) - 1)
+    k = min(graphs.NEIGHBOURS, len(series.sensors) - 1)
     if k < 1:
         raise DataError("graph=correlation, but this series has one sensor: graph=none")
     found = graphs.correlation(series.values, series.observed, stop=stop, k=k)
