@@ -254,6 +254,23 @@ TABLES = {
         "Published rows train a network anew for every day and lead; here only the experts' weights"
         " follow the days, what is learnt comes from the first fifteen.",
     ),
+    **{
+        name: Table(
+            f"COVID-19 in {where}: cases",
+            COVID,
+            (Line("experts, weights online", {"default": _run("health_covid", f"data={data}")}),),
+            under=0.0,
+        )
+        for name, data, where in (
+            (
+                "covid_england_honest",
+                "covid_england",
+                "129 regions of England, honestly split",
+            ),
+            ("covid_england_all", "covid_england_all", "all 151 regions of England"),
+            ("covid_france", "covid_france", "81 departments of France"),
+        )
+    },
     "bike": _plain("bike_demand", "Bicycles rented in Washington, per hour", under=0.1),
     "taxi": _plain("taxi_demand", "Taxi rides in 30 zones of New York, per hour")._replace(
         note="From 12 hours ahead on the historical average is the better forecast."

@@ -94,7 +94,9 @@ def at_horizon(
     return outputs, targets, jnp.broadcast_to(mask, targets.shape).astype(bool)
 
 
-def masked_difference(outputs: jax.Array, batch: Mapping[str, Any], at: Horizon = None):
+def masked_difference(
+    outputs: jax.Array, batch: Mapping[str, Any], at: Horizon = None
+) -> tuple[jax.Array, jax.Array]:
     """Return (outputs - targets, mask), zero where masked, so that its gradient is finite there.
 
     at, mask: as in `at_horizon`.

@@ -261,7 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         request = resolve(arguments)
         if request.experiment is None:
-            _print_list()
+            from cityjax.help import list_text
+            from cityjax.registry import available
+
+            print(list_text(available().values()))
             return 0
         if request.help:
             from cityjax.help import help_text
@@ -288,17 +291,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = shlex.join([*same, f"workdir={stop.workdir}"])
             print(f"continue with: python -m cityjax.run {command}", file=sys.stderr)
         return 128 + stop.number
-
-
-def _print_list() -> None:
-    from cityjax.registry import available
-
-    entries = available()
-    width = max((len(name) for name in entries), default=0)
-    print("usage: python -m cityjax.run experiment=NAME [key=value ...] [-m]\n\nexperiments:")
-    for entry in entries.values():
-        print(f"  {entry.name:<{width}}  {entry.summary}")
-    print("\npython -m cityjax.run experiment=NAME --help shows the keys of one.")
 
 
 def _print_results(request: "Request", results: list[Result]) -> None:

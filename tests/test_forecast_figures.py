@@ -96,6 +96,22 @@ def test_the_lines_are_the_truth_the_forecast_and_the_floor_of_the_right_sensors
         assert sum(name.endswith("the best floor here") for name in names) == 1
 
 
+def test_long_names_leave_the_maps_and_the_titles_their_room():
+    names = tuple(f"Station at the corner of Long Street, number {n}, north side" for n in range(5))
+    found = drawn(problem_of(city()._replace(sensors=names)))
+    for name in ("forecast_at_the_first_lead", "map_of_errors"):
+        found[name].draw_without_rendering()
+    for axes in found["forecast_at_the_first_lead"].axes:
+        title = axes.title if axes.title.get_text() else axes._left_title
+        assert "sensor …" in title.get_text() and "number" not in title.get_text()
+        assert title.get_text().endswith("over all leads)")
+        assert title.get_window_extent().x1 < found["forecast_at_the_first_lead"].bbox.width
+    left, right = found["map_of_errors"].axes[:2]
+    assert min(axes.bbox.width for axes in (left, right)) > 350
+    labels = {text.get_text().rpartition(": ")[2] for text in left.texts}
+    assert labels == {f"…{number}, north side" for number in range(5)}
+
+
 def test_missing_values_are_gaps_and_never_zeros():
     series = city(missing=0.0)
     series.values[-60:-50] = np.nan

@@ -25,6 +25,12 @@ def test_the_conformal_quantile_by_hand():
     np.testing.assert_array_equal(conformal_quantile(holes, 0.5), [3, np.nan])
 
 
+def test_no_direction_of_coverage_or_width_is_better():
+    ways = intervals.better("1-12")
+    assert {key.partition("_")[0] for key in ways} == {"coverage", "width"} and len(ways) == 4
+    assert set(ways.values()) == {"none"}
+
+
 def test_scores_of_points_and_of_quantiles():
     targets, mask = np.array([[[3.0, -1.0]]]), np.array([[[True, False]]])
     np.testing.assert_array_equal(conformity(np.ones((1, 1, 2)), targets, mask), [[[2, np.nan]]])

@@ -115,6 +115,15 @@ def test_the_choice_survives_the_file_and_counts_in_the_hash(given, tmp_path):
         resolve([f"config={path}", "model=ridge"])
 
 
+def test_help_names_the_models_once(given, tmp_path):
+    path = tmp_path / "choice.py"
+    path.write_text(EXPERIMENT.replace('"the forecaster"', '"ridge, network"'))
+    for arguments in (["--help"], ["model=network", "--help"]):
+        request = given(*arguments)
+        text = help_text(request.module, request.shown, "choice")
+        assert text.count("ridge, network") == 1 and "(models:" not in text
+
+
 def test_help_shows_the_keys_of_the_chosen_model_and_names_the_others(given):
     request = given("model=network", "--help")
     text = help_text(request.module, request.shown, "choice")

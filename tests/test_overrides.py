@@ -11,8 +11,9 @@ import pytest
 
 from cityjax import registry
 from cityjax.config import ConfigError
-from cityjax.help import help_text
+from cityjax.help import help_text, list_text
 from cityjax.overrides import load_config, resolve, save_config
+from cityjax.registry import Entry
 
 TINY = '''"""A tiny experiment.
 
@@ -542,7 +543,39 @@ def test_help_shows_the_docstring_then_own_keys_then_run_keys():
     assert rows["steps"] == ["20", "updates, an integer of at least 1"]
     assert "weight_decay" not in rows and "unused" not in rows
     assert list(rows)[:2] == ["widths", "kernel"] and list(rows)[-1] == "progress"
-    assert text == text.rstrip() and max(map(len, lines)) <= 120
+    assert text == text.rstrip()
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 100), ("80", 80), ("72", 72)])
+def test_help_and_list_fit_the_terminal_and_texts_hang_below_themselves(
+    folder, monkeypatch, columns, width
+):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    long = "a word and " * 12 + "its end"
+    changed = TINY.replace("A tiny experiment.", f"{long}.")
+    changed = changed.replace('((8, 4), "', '((8, 4, 1, 2, 3, 4, 5, 6, 7, 8), "' + long + ", ")
+    (folder / "tiny.py").write_text(changed, encoding="utf-8")
+    request = resolve(["experiment=tiny", "--help"])
+    text = help_text(request.module, request.shown, "tiny")
+    shown = list_text([Entry("tiny", folder / "tiny.py", long), Entry("longer", folder, "short")])
+    for lines in (text.splitlines(), shown.splitlines()):
+        assert max(map(len, lines)) <= width and max(map(len, lines)) > width - 12
+    lines = text.splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("  widths"))
+    assert lines[at].endswith("[8,4,1,2,3,4,5,6,7,8]")  # the text is below so long a default
+    column = len(lines[at + 1]) - len(lines[at + 1].lstrip())
+    below = [line for line in lines[at + 1 :] if line.startswith(" " * column)]
+    words = " ".join(line.strip() for line in below[: len(below)])
+    assert words.startswith(f"{long}, units of each layer, at least 1")
+    lines = shown.splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("  tiny "))
+    found = [lines[at][10:]]
+    while lines[at + len(found)].startswith(" " * 10):
+        found.append(lines[at + len(found)][10:])
+    assert " ".join(found) == long and len(found) > 1
+    assert "  longer  short" in lines
 
 
 def test_nothing_is_written_and_nothing_global_changes(tmp_path):

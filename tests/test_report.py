@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -13,9 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from rich.console import Console
 
+from cityjax.data import describe
 from cityjax.report import figures
+from cityjax.report import style as report_style
 from cityjax.report.__main__ import main
 from cityjax.report.compare import compare_runs, comparison_table, write_comparison
 from cityjax.report.html import caption, write_report
@@ -27,6 +33,7 @@ from cityjax.report.record import (
     metric_names,
     seed_mean,
 )
+from cityjax.report.style import legend, new_figure, short_names, style
 from cityjax.report.tables import (
     format_duration,
     format_value,
@@ -38,6 +45,7 @@ from cityjax.report.tables import (
     sweep_table,
     verdict,
 )
+from cityjax.report.text_table import Cell, TextTable
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 GENERATOR = np.random.default_rng(0)
@@ -307,6 +315,59 @@ def test_many_metrics_become_the_rows_and_no_number_is_lost_in_eighty_columns():
         assert text.count(number) == 6
 
 
+@pytest.mark.parametrize(
+    ("ensemble", "width"), [(False, 100), (False, 80), (True, 100), (True, 80)]
+)
+def test_a_long_key_is_whole_where_there_is_room_and_else_breaks_between_its_parts(ensemble, width):
+    keys = [
+        "test/mae@1-24",
+        "test/coverage_90_online@1-24",
+        "test/width_90_online@1-24",
+        "test/a@1",
+    ]
+    floors = ("last value", "seasonal (672 steps)", "window mean", "historical average")
+    result = make_result(
+        experiment="synthetic_city",
+        metrics={key: {"mean": 180.04, "ci95": 1.4 if ensemble else None} for key in keys},
+        baselines={name: {keys[0]: 256.3} for name in floors},
+        better={keys[0]: "lower"},
+    )
+    if ensemble:
+        result["ensemble"] = {"protocol": "mean", "metrics": {key: 179.94 for key in keys}}
+    lines = [line.rstrip() for line in printed(result_table(result), width).splitlines()]
+    assert max(map(len, lines)) <= width
+    start = next(place for place, line in enumerate(lines) if line.startswith("─")) + 1
+    names = [line.partition("  ")[0] for line in lines[start : lines.index("", start)]]
+    assert "".join(names) == "".join(keys).replace("1-24", "1-24\u00a0↓", 1)
+    if ensemble and width == 80:
+        assert "test/coverage_" in names and "online@1-24" in names and "@1-24\u00a0↓" in names
+        assert not any(name.endswith(("-", "@")) for name in names)
+    else:
+        assert len(names) == len(keys)
+    text = "\n".join(lines)
+    assert "historical" in text and "average" in text and "seasonal" in text  # no heading is cut
+    assert text.count("180.0 ± 1.4" if ensemble else " 180 ") == 3  # no number is broken
+
+
+def test_a_sweep_has_three_numbers_in_eighty_columns_and_none_is_broken():
+    keys = [f"test/{name}@{lead}" for name in ("mae", "rmse") for lead in ("1", "24", "1-24")]
+    metrics = {key: {"mean": 228.83, "ci95": 1.4} for key in keys}
+    result = make_result(metrics=metrics, better=dict.fromkeys(keys, "lower"))
+    lines = printed(sweep_table([(["model=a"], result), (["model=b"], result)])).splitlines()
+    assert max(map(len, lines)) <= 80
+    arrows = [f"test/mae@{lead}\u00a0↓" for lead in ("1", "24", "1-24")]
+    assert re.split(" +", lines[2].strip()) == ["model", *arrows]
+    assert [line.count("228.8 ± 1.4") for line in lines[4:]] == [3, 3]
+
+
+def test_a_caption_takes_the_width_of_the_terminal():
+    table = TextTable(
+        "a title longer than the table", ["x"], ["y"], [(["a"], [Cell("1")])], "z" * 70
+    )
+    lines = printed(table).splitlines()
+    assert lines[0] == "a title longer than the table" and lines[-1] == "z" * 70
+
+
 def test_the_sweep_table_shows_what_varied_and_reads_no_markup():
     rows = [
         (["experiment=mlp_mnist", "steps=100", "hidden_sizes=[red]"], make_result()),
@@ -555,6 +616,48 @@ def test_names_are_shown_as_they_are_and_never_as_formulas(tmp_path):
     figures.save(figure, tmp_path / "figure.png")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == [r" _a\$b_\$", r"\$\nosuch\$"]
+
+
+def test_long_names_are_cut_in_the_middle_and_stay_apart():
+    names = ["a", "detector-0123456789-0123456789-north", "detector-0123456789-0123456789-south"]
+    short = short_names(names)
+    assert short == ["a", "detector-012…56789-north", "detector-012…56789-south"]
+    assert max(map(len, short)) == 24
+    names = [f"The {'very ' * 5}long name {number} of {'a ' * 9}road" for number in (10, 11)]
+    assert short_names(names) == ["…10 of a a a…a a a road", "…11 of a a a…a a a road"]
+    assert len(set(short_names(["x" * 40, "x" * 41]))) == 1  # no room to tell them apart
+
+
+def named(text: str) -> Figure:
+    figure = new_figure(4, 3)
+    style(figure.subplots(), title=text)
+    legend(figure, [Line2D([], [], label=text), Line2D([], [], label="b")])
+    return figure
+
+
+def test_a_character_that_the_font_lacks_is_drawn_in_an_installed_one_that_has_it(capsys):
+    title = "\u2322 Größe – 5 °C"
+    figure = named(title)  # fonts that matplotlib brings have the frown
+    figures.png(figure)  # warnings are errors
+    for text in figure.findobj(Text):
+        assert (len(text.get_fontfamily()) > 1) == ("\u2322" in text.get_text())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_characters_that_no_font_has_are_boxes_and_one_line(capsys, monkeypatch, tmp_path):
+    only = [entry for entry in fontManager.ttflist if entry.name in ("DejaVu Sans", "STIXGeneral")]
+    monkeypatch.setattr(fontManager, "ttflist", [*only, only[0].__class__(fname="no", name="No")])
+    for cached in (report_style._families, report_style._say):
+        cached.cache_clear()
+    for name in ("北京", "\U00012000", "上海 \u2322"):
+        assert figures.png(named(name))
+        describe.save(named(name), tmp_path / "a.png")
+    out, err = capsys.readouterr()
+    report_style._families.cache_clear()  # of the fonts that there are not
+    lines = [line.partition(": figures show boxes")[0] for line in err.splitlines()]
+    start = "cityjax: no installed font has"
+    assert out == ""
+    assert lines == [f"{start} CJK characters", f"{start} Cuneiform characters"]
 
 
 def test_images_of_a_wrong_shape_are_refused():

@@ -12,7 +12,7 @@ from cityjax.data.dataset import Dataset, Protocol, arranged, bounds
 from cityjax.data.files import DataError
 from cityjax.data.moments import moments
 from cityjax.data.series import Series, covariates, regular
-from cityjax.report.style import every_script
+from cityjax.report.style import every_script, short_names
 
 # Of Okabe and Ito (2008), told apart by colour-blind readers; the parts are shades of grey.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#000000")
@@ -101,7 +101,8 @@ def figure(dataset: Dataset, series: Series) -> Figure:
     result = Figure(figsize=(10, 5.2), layout="constrained", facecolor="white")
     above, below = result.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     if len(series.sensors) <= len(_COLORS):
-        for name, column, color in zip(series.sensors, binned.T, _COLORS, strict=False):
+        names = short_names(series.sensors)
+        for name, column, color in zip(names, binned.T, _COLORS, strict=False):
             above.plot(time, column, color=color, linewidth=0.9, label=name)
     else:
         low, middle, high = _spread(binned)

@@ -153,7 +153,13 @@ def adversarial(
         sums = measure(values, generator_values, real_logits, fake_logits, mask)
         return state, sum_over(axis_name, sums)
 
-    def measure(values, generator_values, real_logits, fake_logits, mask) -> Sums:
+    def measure(
+        values: jax.Array,
+        generator_values: jax.Array,
+        real_logits: jax.Array,
+        fake_logits: jax.Array,
+        mask: jax.Array,
+    ) -> Sums:
         right = ((real_logits > 0).astype(values.dtype) + (fake_logits <= 0)) / 2
         return {
             "discriminator_loss": masked_sum(values, mask),

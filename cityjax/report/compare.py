@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
 from cityjax.report.record import (
@@ -20,8 +19,6 @@ from cityjax.report.record import (
     metric_names,
 )
 from cityjax.report.tables import (
-    Cell,
-    build_table,
     ensemble_text,
     format_value,
     heading,
@@ -31,6 +28,7 @@ from cityjax.report.tables import (
     result_rows,
     with_ensembles,
 )
+from cityjax.report.text_table import Cell, TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,7 +154,7 @@ def _settings(runs: dict[str, RunRecord]) -> dict[str, str]:
     return texts
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> TextTable:
     """The runs and their baselines for the terminal, with the protocol or its differences under."""
     keys, runs = comparison.main_metrics, comparison.runs
     kinds = {run.result["experiment"] for run in runs.values()}
@@ -172,7 +170,7 @@ def comparison_table(comparison: Comparison) -> Table:
     title = f"{len(runs)} runs of {', '.join(sorted(kinds))}"
     numbers = [heading(key, comparison.better) for key in keys]
     caption = "\n".join(comparison_notes(comparison))
-    return build_table(title, texts, numbers, rows, caption=caption)
+    return TextTable(title, texts, numbers, rows, caption=caption)
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:

@@ -18,6 +18,7 @@ from cityjax.report.style import (
     INK,
     PALETTE,
     QUIET,
+    every_script,
     legend,
     message,
     new_figure,
@@ -41,7 +42,8 @@ STRIP = 8
 def png(figure: Figure) -> bytes:
     """A figure as a PNG file's bytes, 150 dots per inch; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=150, **PNG)
+    with every_script(figure):
+        figure.savefig(buffer, dpi=150, **PNG)
     return buffer.getvalue()
 
 

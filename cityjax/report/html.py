@@ -23,7 +23,6 @@ from cityjax.report.page import (
 )
 from cityjax.report.record import RunRecord, flatten, is_number, load_run
 from cityjax.report.tables import (
-    Cell,
     ensemble_text,
     format_duration,
     format_value,
@@ -35,6 +34,7 @@ from cityjax.report.tables import (
     verdict,
     with_ensembles,
 )
+from cityjax.report.text_table import Cell
 
 SYMBOLS = {"ahead": "▲ ", "level": "≈ ", "between": "◆ ", "behind": "▼ "}
 SNAPSHOT = re.compile(r"seed=(\d+)/step=(\d+)\.png")

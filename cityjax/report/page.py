@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path
 
 from cityjax.report.record import RunFolderError
-from cityjax.report.tables import ARROWS, Cell, metric_label
+from cityjax.report.tables import ARROWS, metric_label
+from cityjax.report.text_table import Cell
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f5f6f8; --card: #fff; --ink: #17202a; --quiet: #5c6875;

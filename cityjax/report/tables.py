@@ -1,29 +1,16 @@
 """The numbers of a run as text, and as tables for the terminal."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
-
 from cityjax.report.record import is_number
+from cityjax.report.text_table import Cell, TextTable
 
-# The space does not break, so that an arrow stays with its name.
+# No plain space: an arrow stays with its name.
 ARROWS = {"lower": "\u00a0↓", "higher": "\u00a0↑"}
 SPELLED = {name: name.upper() for name in ("mae", "mse", "rmse", "mape", "wape", "crps", "gan")}
 SPELLED["frechet"] = "Fréchet"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One formatted number, and whether it is the best of its metric."""
-
-    text: str
-    best: bool = False
 
 
 def is_fraction(key: str) -> bool:
@@ -224,46 +211,12 @@ def protocol_text(result: Mapping[str, Any]) -> str:
     return "; ".join(f"{key}: {value}" for key, value in result.get("protocol", {}).items())
 
 
-def build_table(
-    title: str,
-    text_headings: Sequence[str],
-    number_headings: Sequence[str],
-    rows: Sequence[tuple[Sequence[str | Text], Sequence[Cell]]],
-    *,
-    caption: str = "",
-) -> Table:
-    """A terminal table of rows (texts, cells): texts wrap before numbers do.
-
-    The best cell of a metric is bold green. Text is never read as markup.
-    """
-    table = Table(title=Text(title, style="bold"), box=SIMPLE_HEAD, title_justify="left")
-    table.pad_edge = False
-    for name in text_headings:
-        table.add_column(Text(name), overflow="fold")
-    columns = []
-    for index, name in enumerate(number_headings):
-        lengths = [len(cells[index].text) for _, cells in rows]
-        width = max([9, *lengths, *map(len, name.split(" "))])
-        columns.append((width, textwrap.fill(name, width, break_on_hyphens=False)))
-    # Keep numbers whole while eighty characters leave ten to each text column; a table wider than
-    # that wraps everywhere, because rich would cut what does not fit.
-    needed = sum(width + 3 for width, _ in columns) + 13 * len(text_headings)
-    for _, name in columns:
-        table.add_column(Text(name), justify="right", overflow="fold", no_wrap=needed <= 80)
-    for texts, cells in rows:
-        shown = [Text(cell.text, style="bold green" if cell.best else "") for cell in cells]
-        table.add_row(*(text if isinstance(text, Text) else Text(text) for text in texts), *shown)
-    table.caption = Text(caption) if caption else None
-    table.caption_justify = "left"
-    return table
-
-
 def heading(key: str, better: Mapping[str, str]) -> str:
     """A metric key with an arrow towards better: "test/error ↓"."""
     return key + ARROWS.get(better.get(key, ""), "")
 
 
-def result_table(result: Mapping[str, Any]) -> Table:
+def result_table(result: Mapping[str, Any]) -> TextTable:
     """One run beside its baselines, with the protocol under it.
 
     Rows are the model, its ensemble and its baselines. More than three metrics become the rows,
@@ -282,12 +235,12 @@ def result_table(result: Mapping[str, Any]) -> Table:
     headings = [heading(key, better) for key in keys]
     if not turn:
         named = [([label], cells) for label, cells in rows]
-        return build_table(title, [""], headings, named, caption=caption)
+        return TextTable(title, [""], headings, named, caption=caption)
     turned = [([text], [cells[index] for _, cells in rows]) for index, text in enumerate(headings)]
-    return build_table(title, ["metric"], [label for label, _ in rows], turned, caption=caption)
+    return TextTable(title, ["metric"], [label for label, _ in rows], turned, caption=caption)
 
 
-def sweep_table(rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> Table:
+def sweep_table(rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> TextTable:
     """A sweep: one row per run, from pairs (overrides like "learning_rate=0.001", result).
 
     Overrides that all runs share are left out; the columns are the headline metrics.
@@ -298,10 +251,10 @@ def sweep_table(rows: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> Tabl
     ]
     names = dict.fromkeys(name for setting in settings for name in setting)
     varied = [n for n in names if len({setting.get(n) for setting in settings}) > 1]
-    keys = list(dict.fromkeys(key for _, result in rows for key in headline(result)))
+    keys = list(dict.fromkeys(key for _, result in rows for key in headline(result, limit=3)))
     better = {key: way for _, result in rows for key, way in result.get("better", {}).items()}
     results = {str(index): result for index, (_, result) in enumerate(rows)}
     settled = [[setting.get(name, "–") for name in varied] for setting in settings]
     cells = [cells for _, cells in result_rows(results, {}, keys, better)]
     lines = list(zip(settled, cells, strict=True))
-    return build_table(f"{len(rows)} runs", varied, [heading(k, better) for k in keys], lines)
+    return TextTable(f"{len(rows)} runs", varied, [heading(k, better) for k in keys], lines)

@@ -9,7 +9,7 @@ from cityjax.data import graphs
 from cityjax.data.floors import Floor
 from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
-from cityjax.report.style import message
+from cityjax.report.style import message, short_names
 from cityjax.report.tables import format_value, metric_label
 from cityjax.tasks.forecast_errors import (
     DAY,
@@ -140,7 +140,7 @@ def _forecasts(
     made = made.all(axis=0) if made.all(axis=0).any() else made.any(axis=0)
     seen = series.observed[start:stop, list(shown.values())].sum(axis=1)
     rows = rows[stretch(series.time[start:stop], seen * made, series.step, problem.season)]
-    measure = measure_of(problem)
+    measure, sensors = measure_of(problem), short_names(series.sensors)
     found = {}
     for name, lead in leads.items():
         windows = np.minimum(np.searchsorted(origins, rows - lead), len(origins) - 1)
@@ -164,7 +164,7 @@ def _forecasts(
             who = f"{rank} sensor" if len(shown) > 1 else "sensor"
             panels.append(
                 forecasts.Stretch(
-                    f"{duration(lead * series.step)} ahead, {who} {series.sensors[sensor]} "
+                    f"{duration(lead * series.step)} ahead, {who} {sensors[sensor]} "
                     f"({metric_label(measure)} {error} over all leads)",
                     series.values[rows, sensor],
                     {floor: line[:, sensor] for floor, line in beside.items()},
@@ -238,7 +238,7 @@ def _error_figures(problem: Problem, errors: Mapping[str, Errors]) -> dict[str, 
 
 
 def _map(problem: Problem, errors: Mapping[str, Errors], shown: Mapping[str, int]) -> Figure:
-    sensors, floor = problem.series.sensors, _best_floor(errors)
+    sensors, floor = short_names(problem.series.sensors), _best_floor(errors)
     own, other = errors[MODEL].sensor, errors[floor].sensor
     names = {sensor: rank for rank, sensor in shown.items()}
     if len(sensors) <= NAMED:

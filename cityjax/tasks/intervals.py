@@ -24,10 +24,12 @@ FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors ar
 
 
 def better(at: str) -> dict[str, str]:
-    """Return which direction of `interval_scores` is good, by metric key; at: `1-12`."""
-    ways = {"coverage": "none", "width": "lower"}
+    """Return which direction of `interval_scores` is good, by metric key; at: `1-12`.
+
+    None: a width says something only beside its coverage, and that is best at the nominal one.
+    """
     kinds = ("", "_online")
-    return {f"{name}_90{kind}@{at}": way for name, way in ways.items() for kind in kinds}
+    return {f"{name}_90{kind}@{at}": "none" for name in ("coverage", "width") for kind in kinds}
 
 
 def interval_scores(

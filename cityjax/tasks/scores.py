@@ -15,12 +15,14 @@ from cityjax.metrics import Metric
 from cityjax.tasks.problem import Problem, metrics_of
 
 CHUNK = 3_000_000  # forecasts held at once
+INTERVALS = ("coverage", "width")  # metrics that a point does not have
 
 
 def baselines(problem: Problem) -> dict[str, dict[str, float]]:
     """Return every metric of the naive floors on test, then the published rows that have any.
 
-    NaN where a floor forecasts nothing there, or the truth leaves a metric undefined.
+    NaN where a floor forecasts nothing there, or the truth leaves a metric undefined. Floors are
+    points, so that they have no coverage and no width.
     """
     sums: dict[str, Any] = {}
     at, leads = problem.origins["test"], np.arange(1, problem.horizon + 1)
@@ -72,7 +74,8 @@ def truth(problem: Problem, split: str, part: slice = slice(None)) -> tuple[np.n
 def measure(problem: Problem, outputs: np.ndarray, split: str = "test") -> dict[str, float]:
     """Take every metric of forecasts of a part's windows; forecasts that are NaN are left out.
 
-    A metric that nothing is left for is NaN, as is one that the rest does not determine.
+    A metric that nothing is left for is NaN, as is one that the rest does not determine. Points
+    have no coverage and no width.
 
     outputs: points [W, H, N], or where the problem has quantiles those [W, H, N, Q].
     """
@@ -94,7 +97,7 @@ def measure_leads(
 
     each = {n: metric._replace(accumulate=apart(metric.accumulate)) for n, metric in single.items()}
     sums = _sums(problem, each, outputs, split)
-    return {n.partition("@")[0]: np.asarray(each[n].finalize(sums[n])) for n in each}
+    return {n.partition("@")[0]: np.asarray(each[n].finalize(sums[n])) for n in each if n in sums}
 
 
 def _sums(
@@ -109,8 +112,10 @@ def _sums(
     for start in range(0, len(outputs), 256):
         shown = outputs[start : start + 256]
         part = slice(first + start, first + start + len(shown))
-        if problem.quantiles and shown.ndim == 3:  # a point is every quantile of itself
+        if problem.quantiles and shown.ndim == 3:
+            # For the CRPS a point is every quantile of itself, but it is no interval.
             shown = np.repeat(shown[..., None], len(problem.quantiles), axis=-1)
+            measured = {n: m for n, m in measured.items() if n.partition("@")[0] not in INTERVALS}
         known = np.isfinite(shown)
         targets, mask = truth(problem, split, part)
         mask = mask & (known.all(axis=-1) if problem.quantiles else known)
