@@ -19,9 +19,10 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from rich.console import Console
 
+from cityjax import lettering
 from cityjax.data import describe
+from cityjax.lettering import short_names
 from cityjax.report import figures
-from cityjax.report import style as report_style
 from cityjax.report.__main__ import main
 from cityjax.report.compare import compare_runs, comparison_table, write_comparison
 from cityjax.report.html import caption, write_report
@@ -33,7 +34,7 @@ from cityjax.report.record import (
     metric_names,
     seed_mean,
 )
-from cityjax.report.style import legend, new_figure, short_names, style
+from cityjax.report.style import legend, new_figure, style
 from cityjax.report.tables import (
     format_duration,
     format_value,
@@ -647,13 +648,13 @@ def test_a_character_that_the_font_lacks_is_drawn_in_an_installed_one_that_has_i
 def test_characters_that_no_font_has_are_boxes_and_one_line(capsys, monkeypatch, tmp_path):
     only = [entry for entry in fontManager.ttflist if entry.name in ("DejaVu Sans", "STIXGeneral")]
     monkeypatch.setattr(fontManager, "ttflist", [*only, only[0].__class__(fname="no", name="No")])
-    for cached in (report_style._families, report_style._say):
+    for cached in (lettering._families, lettering._say):
         cached.cache_clear()
     for name in ("北京", "\U00012000", "上海 \u2322"):
         assert figures.png(named(name))
         describe.save(named(name), tmp_path / "a.png")
     out, err = capsys.readouterr()
-    report_style._families.cache_clear()  # of the fonts that there are not
+    lettering._families.cache_clear()  # of the fonts that there are not
     lines = [line.partition(": figures show boxes")[0] for line in err.splitlines()]
     start = "cityjax: no installed font has"
     assert out == ""

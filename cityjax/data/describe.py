@@ -12,7 +12,7 @@ from cityjax.data.dataset import Dataset, Protocol, arranged, bounds
 from cityjax.data.files import DataError
 from cityjax.data.moments import moments
 from cityjax.data.series import Series, covariates, regular
-from cityjax.report.style import every_script, short_names
+from cityjax.lettering import every_script, short_names
 
 # Of Okabe and Ito (2008), told apart by colour-blind readers; the parts are shades of grey.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442", "#000000")

@@ -13,12 +13,12 @@ from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from cityjax.lettering import every_script
 from cityjax.report.record import by_seed, metric_names, seed_mean
 from cityjax.report.style import (
     INK,
     PALETTE,
     QUIET,
-    every_script,
     legend,
     message,
     new_figure,

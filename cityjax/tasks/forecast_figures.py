@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 
 from cityjax.data import graphs
 from cityjax.data.floors import Floor
+from cityjax.lettering import short_names
 from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
-from cityjax.report.style import message, short_names
+from cityjax.report.style import message
 from cityjax.report.tables import format_value, metric_label
 from cityjax.tasks.forecast_errors import (
     DAY,
