@@ -54,4 +54,5 @@ class Signals:
         if not self.deferring or self.requested is not None:
             raise Interrupted(number)
         self.requested = number
+        # No print: the signal may have come in the midst of one.
         os.write(2, b"\ncityjax: stopping after the updates under way\n")

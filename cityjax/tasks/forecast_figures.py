@@ -34,7 +34,6 @@ from cityjax.tasks.scores import floors_of
 UNITS = (("week", WEEK), ("day", DAY), ("h", HOUR), ("min", 60), ("s", 1))
 LONGEST = 300  # steps of a stretch whose lines can be told apart
 TICKS = 12  # of an axis, about
-NEIGHBOURS = 8  # of a sensor, where a graph is made for the map
 EDGES = 4  # drawn for each sensor, the strongest
 NAMED = 12  # sensors up to which each has its name on the map
 SPREAD = 10  # sensors from which on the spread of their coverage says something
@@ -263,7 +262,7 @@ def places(problem: Problem) -> Places:
     series = problem.series
     weights = series.adjacency if problem.graph is None else problem.graph
     if weights is None:
-        k = min(NEIGHBOURS, len(series.sensors) - 1)
+        k = min(graphs.NEIGHBOURS, len(series.sensors) - 1)
         stop = problem.train_stop
         weights = graphs.correlation(series.values, series.observed, stop=stop, k=k)
     weights = np.triu(np.maximum(weights, weights.T), 1)
