@@ -259,7 +259,7 @@ TABLES = {
             f"COVID-19 in {where}: cases",
             COVID,
             (Line("experts, weights online", {"default": _run("health_covid", f"data={data}")}),),
-            "Cases fade from validation to test, and the online intervals stay wider than 90 %.",
+            "Cases fade from validation to test, and the online intervals cover more than 90 %.",
             under=0.0,
         )
         for name, data, where in (

@@ -201,7 +201,7 @@ def gpu_section(found: dict[str, dict[str, Any]]) -> list[str]:
         "once, plain Flax and PyTorch one. All sides round the operands of products to TF32, as",
         "JAX does by default; PyTorch lets cuDNN choose its algorithms, and is the best of eager,",
         "channels-last, compiled, and compiled with CUDA graphs, where these can be had. Each row",
-        "is of the commit named below; pooling and recurrences have been written anew since.",
+        "is of the commit named below, which may be older than that of the same row on a CPU.",
     ]
     return lines + table(found, "gpu")
 
