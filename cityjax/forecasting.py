@@ -24,7 +24,7 @@ from cityjax.data.series import Series, digest
 from cityjax.errors import spell
 from cityjax.learner import Experiment
 from cityjax.names import CELLS
-from cityjax.tasks import forecasters
+from cityjax.tasks import forecasters, scales
 from cityjax.tasks.forecasting import LOSSES, forecast_experiment
 from cityjax.tasks.problem import GRAPHS, INPUTS, Problem, make_problem
 
@@ -129,7 +129,7 @@ class ForecastConfig(RunConfig):
     protocol: str = option("honest", "honest, or published where a table was")
     inputs: tuple[str, ...] = option((), "beside the history, of: " + ", ".join(INPUTS))
     graph: str = option("auto", ", ".join(GRAPHS) + "; auto: given, else correlation")
-    scale: tuple[str, ...] = option(("standard",), "in turn, of: " + ", ".join(forecasters.SCALES))
+    scale: tuple[str, ...] = option(("standard",), "in turn, of: " + ", ".join(scales.SCALES))
     loss: str = option("auto", ", ".join(LOSSES) + "; auto: as the metric that selects")
     quantiles: tuple[float, ...] = option((), "levels to forecast, rising; none for points")
     members: int = option(1, "models, trained side by side, whose mean is the forecast")
@@ -153,7 +153,7 @@ class ForecastConfig(RunConfig):
         check_choice(self, "protocol", ("honest", "published"))
         check_choice(self, "inputs", INPUTS)
         check_choice(self, "graph", GRAPHS)
-        check_choice(self, "scale", forecasters.SCALES)
+        check_choice(self, "scale", scales.SCALES)
         check_choice(self, "loss", LOSSES)
         check_range(self, "members", at_least=1)
         check_range(self, "refit_every", at_least=1)
@@ -189,7 +189,8 @@ def forecast(config: ForecastConfig) -> Experiment:
     problem, hashes = problem_of(config)
     made = config.models[config.model].make(problem, **config.model_options())
     if "scale" not in config.unused:
-        made = forecasters.scaled(made, problem, config.scale)
+        made = scales.scaled(made, problem, config.scale)
+        problem = problem._replace(interval_scale=scales.interval_scale(problem, config.scale))
     experiment = forecast_experiment(
         problem,
         made,

@@ -18,7 +18,7 @@ from cityjax.fit import predict
 from cityjax.learners import closed_form, supervised
 from cityjax.losses import absolute_error
 from cityjax.models.ridge import autoregression
-from cityjax.tasks import blocks, forecasters
+from cityjax.tasks import blocks, forecasters, scales
 from cityjax.tasks.backtest import backtest
 from cityjax.tasks.forecasting import ClosedForm, forecast_experiment
 from cityjax.tasks.problem import make_problem
@@ -208,7 +208,7 @@ def learner_fit(problem, forecaster, updates=5):
 
 def test_a_learner_goes_on_from_its_last_state():
     problem = problem_of(town(), inputs=("covariates", "day"))
-    forecaster = forecasters.scaled(forecasters.nlinear(problem), problem, ("standard",))
+    forecaster = scales.scaled(forecasters.nlinear(problem), problem, ("standard",))
     fit, predict = learner_fit(problem, forecaster)
     steps = []
 
@@ -259,7 +259,7 @@ def test_what_a_fit_is_given_ends_at_the_origin_and_spans_what_was_asked_for():
 
 def kinds(problem):
     """Name -> fit and forecast, of every kind that a backtest is for."""
-    experts = forecasters.scaled(forecasters.experts(problem), problem, ("standard",))
+    experts = scales.scaled(forecasters.experts(problem), problem, ("standard",))
     model = supervised(experts, absolute_error, optax.sgd(0.0), {})
     begun = functools.partial(
         windows.window_batch, history=HISTORY, horizon=HORIZON, part=(0, STEPS)

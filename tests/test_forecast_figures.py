@@ -13,7 +13,7 @@ from cityjax.report.maps import Places, graph_layout, sensor_map
 from cityjax.tasks import forecast_figures
 from cityjax.tasks.forecast_errors import calibrated, covered, measured, phases, points_of
 from cityjax.tasks.forecast_figures import duration, figures, places, shown_sensors, stretch
-from cityjax.tasks.intervals import bounds, conformity, interval_scores
+from cityjax.tasks.intervals import LINEAR, Scale, bounds, conformity, interval_scores
 from cityjax.tasks.problem import make_problem
 from cityjax.tasks.scores import measure, truth
 
@@ -212,18 +212,18 @@ def test_a_published_row_at_a_single_lead_is_a_point_and_a_pooled_one_is_not_dra
 
 @pytest.mark.parametrize("quantiles", [(), (0.1, 0.5, 0.9)])
 @pytest.mark.parametrize("standardised", [False, True])
-def test_coverage_and_width_at_90_percent_are_the_reported_ones(quantiles, standardised):
+@pytest.mark.parametrize("scale", [LINEAR, Scale(np.cbrt, lambda root: root**3, lowest=40.0)])
+def test_coverage_and_width_at_90_percent_are_the_reported_ones(quantiles, standardised, scale):
     problem = problem_of(city(), quantiles, standardised=standardised)
+    problem = problem._replace(interval_scale=scale)
     axes = drawn(problem)["reliability"].axes
-    scale = np.nanstd(problem.series.values[: problem.train_stop], axis=0) if standardised else 1.0
-    wide = np.asarray(scale)[..., None] if quantiles else scale
+    std = np.nanstd(problem.series.values[: problem.train_stop], axis=0)
     scores = interval_scores(
-        {split: outputs_of(problem, split) / wide for split in ("validation", "test")},
-        {
-            split: (truth(problem, split)[0] / scale, truth(problem, split)[1])
-            for split in ("validation", "test")
-        },
+        {split: outputs_of(problem, split) for split in ("validation", "test")},
+        {split: truth(problem, split) for split in ("validation", "test")},
         problem.origins,
+        scale=scale,
+        unit=std if standardised else 1.0,
     )
     at = forecast_figures.LEVELS.index(0.9)
     for number, name in ((0, "90"), (1, "90_online")):
@@ -238,7 +238,7 @@ def test_a_target_lies_between_the_bounds_where_its_score_is_within_the_half_wid
     outputs, (targets, mask) = outputs_of(problem), truth(problem, "test")
     half = np.full((4, 5), 1.3 if quantiles else 7.0, np.float32)
     for lead in range(4):
-        low, high = bounds(outputs[:, lead], half[lead])
+        low, high = bounds(outputs[:, lead], half[lead, None])
         inside = (low <= targets[:, lead]) & (targets[:, lead] <= high)
         scores = conformity(outputs, targets, mask)[:, lead]
         seen = mask[:, lead]

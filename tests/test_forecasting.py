@@ -11,6 +11,7 @@ import pytest
 
 from cityjax import conclude, registry, train
 from cityjax.data.catalog import dataset
+from cityjax.data.dataset import Protocol
 from cityjax.data.leaks import disturbed
 from cityjax.data.series import Series
 from cityjax.data.synthetic import city
@@ -19,7 +20,7 @@ from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
 from cityjax.report.compare import compare_runs
 from cityjax.run import load, main, run
-from cityjax.tasks import forecast_figures, forecasters
+from cityjax.tasks import forecast_figures, intervals, scales
 from cityjax.tasks.problem import make_problem
 from cityjax.tasks.scores import baselines, measure, truth
 
@@ -569,7 +570,7 @@ def test_a_scale_is_fitted_to_train_in_the_scale_before_it():
 
     from cityjax.learner import Model
 
-    model = forecasters.scaled(Model(Identity.init, Identity.apply), problem, ("root", "standard"))
+    model = scales.scaled(Model(Identity.init, Identity.apply), problem, ("root", "standard"))
     from cityjax.data.forecast import window_batch
 
     at = np.arange(11, problem.train_stop - 6)
@@ -619,3 +620,47 @@ def test_folds_read_validation_only_in_a_refit_and_never_test(tmp_path, no_figur
             found.append(np.asarray(load(folder).state.params["weights"]))
         assert np.abs(found[0]).max() > 0
         np.testing.assert_array_equal(*found)
+
+
+def panel(*, below=0.0, steps=200):
+    """Three sensors of counts that come and go, whose spread is that of their root."""
+    random = np.random.default_rng(3)
+    wave = np.exp(2 * np.sin(np.arange(steps) / 20))[:, None]
+    values = random.poisson(wave * [1.0, 10.0, 100.0]) - below
+    time = np.datetime64("2024-01-01T00:00:00") + np.arange(steps) * np.timedelta64(1, "D")
+    return Series(values.astype(np.float32), time, 86_400, ("a", "b", "c"), "cases")
+
+
+@pytest.mark.parametrize("name", ["root", "logarithm"])
+def test_intervals_are_of_the_scale_of_counts_that_a_forecaster_works_in(name):
+    problem = make_problem(panel(), Protocol(history=7, horizon=3), season=7)
+    scale = scales.interval_scale(problem, (name, "standard"))
+    values = np.asarray([0.0, 1.0, 30.0, 400.0], np.float32)
+    median = np.median(problem.series.values[: problem.train_stop])
+    expected = np.sqrt(1 + values) - 1 if name == "root" else np.log1p(values / median)
+    np.testing.assert_allclose(scale.forward(values), expected, rtol=1e-5)
+    np.testing.assert_allclose(scale.backward(scale.forward(values)), values, rtol=1e-4)
+    assert scale.lowest == 0 and name in scale.text and "below 0" in scale.text
+    # What lies below 0 before test may do so in it.
+    other = make_problem(panel(below=3.0), Protocol(history=7, horizon=3), season=7)
+    scale = scales.interval_scale(other, (name,))
+    assert scale.lowest == -np.inf and "below 0" not in scale.text
+    for linear in ((), ("standard", name), ("last",)):
+        assert scales.interval_scale(problem, linear) == intervals.LINEAR
+
+
+def test_a_run_in_the_scale_of_roots_says_so_and_has_narrower_intervals_for_counts(tmp_path):
+    write_series(panel(steps=600), tmp_path / "cases")
+    given = ["experiment=health_covid", f"data={tmp_path / 'cases'}", "model=ridge", *QUICK]
+    given += ["history=7", "horizon=3"]
+    found = {}
+    for scale in ("root", "standard"):
+        folder = run([*given, f"scale=[{scale}]", f"workdir={tmp_path / scale}"]).workdir
+        found[scale] = json.loads((folder / "result.json").read_text())
+    said = {scale: result["protocol"]["intervals"] for scale, result in found.items()}
+    assert said["root"] == said["standard"] + "; errors are of the root, no end is below 0"
+    for kind in ("", "_online"):
+        rows = [result["metrics"] for result in found.values()]
+        assert all(0.86 < row[f"test/coverage_90{kind}@1-3"]["mean"] < 0.94 for row in rows)
+        root, standard = (row[f"test/width_90{kind}@1-3"]["mean"] for row in rows)
+        assert root < 0.95 * standard

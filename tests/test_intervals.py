@@ -7,7 +7,10 @@ from cityjax.tasks import intervals
 from cityjax.tasks.intervals import (
     EDGES,
     HALF_LIFE,
+    LINEAR,
     RATE,
+    Scale,
+    bounds,
     conformal_quantile,
     conformity,
     half_width,
@@ -46,6 +49,66 @@ def test_a_forecast_that_is_no_number_leaves_the_other_scores_as_they_are(lost):
     quantiles = np.broadcast_to([-1.0, 1.0, 2.0], (1, 1, 2, 3)).copy()
     quantiles[..., 0, :] = [1.0, 1.0, lost]
     assert conformity(quantiles, targets, every)[0, 0, 1] == 1
+
+
+ROOT = Scale(np.sqrt, np.square, lowest=0.0)  # of what is not below 0
+
+
+def test_errors_and_ends_in_the_scale_of_roots_by_hand():
+    outputs, targets = np.array([[[4.0, 4.0, 4.0]]]), np.array([[[9.0, 1.0, 0.0]]])
+    every = np.ones(targets.shape, bool)
+    np.testing.assert_array_equal(conformity(outputs, targets, every, ROOT), [[[1, 1, 2]]])
+    low, high = bounds(outputs[:, 0], np.array([[1.0, 1.0, 2.0]]), ROOT)
+    np.testing.assert_array_equal([low, high], [[[1, 1, 0]], [[9, 9, 16]]])
+    # Of quantiles 1, 4, 16 the middle has roots 2; below it the outer one is 1 away, above it 2.
+    quantiles = np.broadcast_to([1.0, 4.0, 16.0], (1, 1, 3, 3))
+    np.testing.assert_array_equal(conformity(quantiles, targets, every, ROOT), [[[0.5, 1, 2]]])
+    low, high = bounds(quantiles[:, 0], np.array([[0.5, 1.0, 1.0]]), ROOT)
+    np.testing.assert_array_equal([low, high], [[[2.25, 1, 1]], [[9, 16, 16]]])
+
+
+def test_a_target_below_the_lowest_end_is_a_miss_however_wide_the_interval():
+    scale = LINEAR._replace(lowest=0.0)
+    truth = {"validation": np.full((40, 1, 1), 5.0), "test": np.full((40, 1, 1), 5.0)}
+    truth["validation"][::2], truth["test"][::4] = 15.0, -1.0
+    outputs = {part: np.full(values.shape, 5.0) for part, values in truth.items()}
+    origins = {"validation": np.arange(40), "test": np.arange(40, 80)}
+    seen = {part: (values, np.ones(values.shape, bool)) for part, values in truth.items()}
+    found = interval_scores(outputs, seen, origins, scale=scale)
+    assert found["coverage_90"] == 0.75 and found["width_90"] == 15  # from 0, not from -5, to 15
+    assert found["coverage_90_online"] == 0.75  # its factor never falls below 1 here
+    assert interval_scores(outputs, seen, origins)["coverage_90"] == 1
+
+
+def test_where_errors_are_alike_in_a_scale_its_intervals_are_narrower_for_the_same_coverage():
+    generator = np.random.default_rng(5)
+    outputs, truth = {}, {}
+    for part in ("validation", "test"):
+        outputs[part] = np.square(generator.uniform(3, 30, (500, 2, 4)))
+        values = np.square(np.sqrt(outputs[part]) + generator.normal(size=(500, 2, 4)) / 2)
+        truth[part] = values, np.ones(values.shape, bool)
+    origins = {"validation": np.arange(500), "test": np.arange(502, 1002)}
+    plain, rooted = (interval_scores(outputs, truth, origins, scale=s) for s in (LINEAR, ROOT))
+    for found in (plain, rooted):
+        assert found["coverage_90"] == pytest.approx(0.9, abs=0.02)
+    # In the scale 1.645 / 2 on either side of a root r: 4 r 1.645 / 2 wide, 16.5 in the mean.
+    expected = 2 * 1.645 * np.sqrt(outputs["test"]).mean()
+    assert rooted["width_90"] == pytest.approx(expected, rel=0.03)
+    assert rooted["width_90"] < 0.95 * plain["width_90"]
+
+
+def test_widths_are_in_the_unit_that_each_sensor_has():
+    generator = np.random.default_rng(6)
+    values = {part: generator.normal(size=(100, 1, 2)) for part in ("validation", "test")}
+    truth = {part: (array, np.ones(array.shape, bool)) for part, array in values.items()}
+    outputs = {part: np.zeros_like(array) for part, array in values.items()}
+    origins = {"validation": np.arange(100), "test": np.arange(101, 201)}
+    first, second = (
+        interval_scores(outputs, truth, origins, unit=np.array(unit))["width_90"]
+        for unit in ([1.0, 1e9], [1e9, 1.0])
+    )
+    both = interval_scores(outputs, truth, origins, unit=np.array([10.0, 10.0]))
+    assert both["width_90"] == pytest.approx((first + second) / 10)
 
 
 def test_sensors_with_few_errors_share_theirs_in_proportion():

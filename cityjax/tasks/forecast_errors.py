@@ -9,6 +9,7 @@ from cityjax.data.forecast import clock
 from cityjax.data.series import Series
 from cityjax.tasks.intervals import (
     conformity,
+    coverage,
     half_width,
     in_half_widths,
     leave_out_unjudged,
@@ -118,7 +119,8 @@ def _scores(problem: Problem, outputs: np.ndarray, split: str) -> np.ndarray:
     scores = np.empty((*outputs.shape[:2], len(problem.series.sensors)), np.float32)
     for part in chunks(problem, len(outputs)):
         truth = truth_of(problem, split, part)
-        scores[part] = conformity(outputs[part], truth, np.isfinite(truth))
+        seen = np.isfinite(truth)
+        scores[part] = conformity(outputs[part], truth, seen, problem.interval_scale)
     return scores
 
 
@@ -158,24 +160,20 @@ def covered(
     before, half = calibration
     scores = _scores(problem, outputs, "test")
     leave_out_unjudged(scores, next(iter(half.values())))  # NaN alike at every level
-    seen = np.isfinite(scores)
-    sides = seen if outputs.ndim == 3 else seen * (outputs[..., -1] - outputs[..., 0]) / 2
     found = Coverage({}, {}, np.full((2, len(half)), np.nan))
-    total, each = seen.sum(), seen.sum(axis=(0, 1))
+    each = (~np.isnan(scores)).sum(axis=(0, 1))
     for place, (level, by) in enumerate(half.items()):
         factors = {"split-conformal": np.ones(scores.shape[:2])}
         if online:
             both = {"validation": in_half_widths(before, by), "test": in_half_widths(scores, by)}
             factors["online"] = online_factor(both, problem.origins, level)
-        # The sum over sensors of a window's widths at a lead: [W, H].
-        width = np.einsum("whn,hn->wh", sides, np.nan_to_num(2 * by / error_scale(problem)))
         for kind, factor in factors.items():
-            leads = range(problem.horizon)  # one at a time
-            count = sum((scores[:, h] <= by[h] * factor[:, h, None]).sum() for h in leads)
-            shares = (count / total, (factor * width).sum() / total) if total else (np.nan, np.nan)
-            found.share.setdefault(kind, []).append(float(shares[0]))
-            found.width.setdefault(kind, []).append(float(shares[1]))
-        if total:
+            share, width = coverage(
+                outputs, scores, by, factor, problem.interval_scale, error_scale(problem)
+            )
+            found.share.setdefault(kind, []).append(share)
+            found.width.setdefault(kind, []).append(width)
+        if each.any():
             inside = (scores <= by).sum(axis=(0, 1))
             found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
     return found

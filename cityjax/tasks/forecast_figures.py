@@ -156,7 +156,8 @@ def _forecasts(
         beside = {floor: np.where(known, line, np.nan) for floor, line in beside.items()}
         lines = [points_of(problem, made)]
         if before is not None:
-            lines += bounds(made, before.half[NOMINAL][lead - 1])
+            half = before.half[NOMINAL][lead - 1, None]
+            lines += bounds(made, half, problem.interval_scale)
         lines = [np.where(known, line, np.nan) for line in lines]
         panels = []
         for rank, sensor in shown.items():

@@ -9,10 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cityjax.data.files import DataError
-from cityjax.data.moments import moments
-from cityjax.data.windows import fit_scaler
 from cityjax.learner import Model, from_linen
-from cityjax.models import transforms
 from cityjax.models.experts import Experts
 from cityjax.models.forecasting import Support, values
 from cityjax.models.linear import DLinear, NLinear
@@ -25,50 +22,10 @@ from cityjax.models.wavenet import GraphWaveNet
 from cityjax.ops.graph import normalized, product
 from cityjax.tasks.forecasting import ClosedForm, Forecaster
 from cityjax.tasks.problem import Problem
+from cityjax.tasks.scales import scaled
 
-SCALES = ("standard", "root", "logarithm", "typical_day", "instance", "last")
 # From what ridge takes differences: level is 0 in its scale, profile the first of the inputs.
 BASES = ("last", "level", "mean_season", "profile")
-
-
-def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> Forecaster:
-    """Return the forecaster in another scale: names of SCALES, applied in this order.
-
-    "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
-    comes before it; "typical_day" is the difference from that input, "last" from the last value,
-    "instance" the z-score of each window by itself. Raises DataError where the problem has not the
-    input.
-    """
-    values = problem.series.values[: problem.train_stop]
-    seen = np.isfinite(values)
-    made = []
-    for name in scale:
-        if name == "standard":
-            made.append(transforms.standardise(*fit_scaler(values, seen, stop=len(values))))
-        elif name in ("root", "logarithm"):
-            change = transforms.square_root()
-            if name == "logarithm":
-                change = transforms.logarithm(float(np.nanmedian(np.abs(values))) or 1.0)
-            wide = jnp.asarray(np.where(seen, values, 0))[None, ..., None]
-            shown = np.asarray(change.forward((), wide, slice(0, None)))[0, ..., 0]
-            values = np.where(seen, shown, np.nan)
-            made.append(change)
-        elif name == "typical_day":
-            if "typical_day" not in problem.text["inputs"].split(", "):
-                raise DataError("scale has typical_day, which is not among the inputs")
-            made.append(transforms.profile_residual())
-        else:
-            made.append({"instance": transforms.instance, "last": transforms.last}[name]())
-    if isinstance(forecaster, ClosedForm):
-        importance = None
-        if "standard" in scale and not problem.protocol.standardised:
-            # Errors then add up over sensors about as they do in the unit of the metric.
-            train = problem.series.values[: problem.train_stop]
-            spread = moments(train, np.isfinite(train))[1]
-            importance = jnp.asarray(np.square(spread / (np.sqrt(np.mean(spread**2)) or 1)))
-        regression = transforms.rescaled(forecaster.regression, *made)
-        return forecaster._replace(regression=regression, importance=importance)
-    return transforms.transformed(forecaster, *made)
 
 
 def _matrices(problem: Problem, hops: int) -> list[np.ndarray]:

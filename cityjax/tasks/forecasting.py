@@ -84,7 +84,8 @@ def forecast_experiment(
     steps, selected, earlier = None, not refit, None
     if refit:
         text["refit"] = "on train and validation"
-        del parts["validation"], text["intervals"]
+        del parts["validation"]
+        around = text.pop("intervals")
     if isinstance(forecaster, ClosedForm):
         folds, held_out = 0, int(refit)
         if forecaster.folds:
@@ -112,9 +113,7 @@ def forecast_experiment(
         )
         if held_out:
             earlier = without_held_out(learner)
-            text["intervals"] = (
-                f"{intervals.PROTOCOL}; validation errors of the solution before the refit"
-            )
+            text["intervals"] = f"{around}; validation errors of the solution before the refit"
     else:
         error = _loss(problem, loss)
         learner = supervised(forecaster, error, optimizer, problem.metrics)
@@ -196,11 +195,11 @@ def ensemble_scores(problem: Problem, outputs: Mapping[str, np.ndarray]) -> dict
 
 def _intervals(problem: Problem, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Score the intervals that the errors on validation give the forecasts of test."""
-    found = {part: truth(problem, part) for part in outputs}
-    if problem.protocol.standardised:
-        std = error_scale(problem)
-        by = std[:, None] if problem.quantiles else std
-        outputs = {part: values / by for part, values in outputs.items()}
-        found = {part: (targets / std, mask) for part, (targets, mask) in found.items()}
-    scores = intervals.interval_scores(outputs, found, problem.origins)
+    scores = intervals.interval_scores(
+        outputs,
+        {part: truth(problem, part) for part in outputs},
+        problem.origins,
+        scale=problem.interval_scale,
+        unit=error_scale(problem),
+    )
     return {f"{name}@{lead_name((1, problem.horizon))}": value for name, value in scores.items()}

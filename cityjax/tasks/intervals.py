@@ -4,8 +4,9 @@ Neither asks anything of the forecaster. The first asks of the errors that tomor
 validation's; where they drift, the online interval widens and narrows by what has been seen since.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -23,6 +24,22 @@ PROTOCOL = (
 FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors are pooled
 
 
+class Scale(NamedTuple):
+    """The scale in which errors are alike: of counts that of their roots, say.
+
+    forward, backward: to the scale and back from it, value by value, rising. lowest: what targets
+    are not below, in the data's unit, so that no interval needs to be. text: what to say of it.
+    """
+
+    forward: Callable[[np.ndarray], np.ndarray]
+    backward: Callable[[np.ndarray], np.ndarray]
+    lowest: float = -math.inf
+    text: str = ""
+
+
+LINEAR = Scale(lambda values: values, lambda values: values)
+
+
 def better(at: str) -> dict[str, str]:
     """Return which direction of `interval_scores` is good, by metric key; at: `1-12`.
 
@@ -37,47 +54,74 @@ def interval_scores(
     truth: Mapping[str, tuple[np.ndarray, np.ndarray]],
     origins: Mapping[str, np.ndarray],
     *,
+    scale: Scale = LINEAR,
+    unit: np.ndarray | float = 1.0,
     nominal: float = NOMINAL,
 ) -> dict[str, float]:
     """Return coverage and mean width of both intervals on test: "coverage_90_online", ...
 
     outputs: of "validation" and "test", points [W, H, N] or rising quantiles [W, H, N, Q]; truth:
-    targets and mask [W, H, N]; origins: [W], steps. All are NaN where there is none.
+    targets and mask [W, H, N]; origins: [W], steps; unit: that of widths, [N] where sensors differ.
+    All are NaN where there is none.
     """
-    scores = {part: conformity(outputs[part], *truth[part]) for part in ("validation", "test")}
+    scores = {part: conformity(outputs[part], *truth[part], scale) for part in outputs}
     half = half_width(scores["validation"], nominal)
     leave_out_unjudged(scores["test"], half)
     ratios = {part: in_half_widths(values, half) for part, values in scores.items()}
     factor = online_factor(ratios, origins, nominal)
-    count = np.isfinite(scores["test"]).sum()
     found = {}
     for name, by in {"": np.ones_like(factor), "_online": factor}.items():
-        inside = width = 0.0
-        for lead, values in enumerate(np.moveaxis(scores["test"], 1, 0)):  # of one at a time
-            ends = half[lead] * by[:, lead, None]
-            inside += (values <= ends).sum()
-            width += (_span(outputs["test"][:, lead]) * ends)[np.isfinite(values)].sum()
-        share = (inside / count, width / count) if count else (float("nan"),) * 2
-        found[f"coverage_{100 * nominal:.0f}{name}"] = float(share[0])
-        found[f"width_{100 * nominal:.0f}{name}"] = float(share[1])
+        share, width = coverage(outputs["test"], scores["test"], half, by, scale, unit)
+        found[f"coverage_{100 * nominal:.0f}{name}"] = share
+        found[f"width_{100 * nominal:.0f}{name}"] = width
     return found
 
 
-def conformity(outputs: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return how far each target lies from its forecast: [W, H, N], NaN where masked.
+def coverage(
+    outputs: np.ndarray,
+    scores: np.ndarray,
+    half: np.ndarray,
+    factor: np.ndarray,
+    scale: Scale,
+    unit: np.ndarray | float,
+) -> tuple[float, float]:
+    """Return the share of targets inside intervals, and their mean width in `unit`; NaN of none.
+
+    scores: `conformity` of outputs [W, H, N(, Q)]; half: [H, N], times factor [W, H].
+    """
+    seen = ~np.isnan(scores)
+    inside = width = 0.0
+    for lead in range(len(half)):  # one at a time: ends are as many as forecasts
+        ends = half[lead] * factor[:, lead, None]
+        inside += (scores[:, lead] <= ends).sum()
+        low, high = bounds(outputs[:, lead], ends, scale)
+        width += ((high - low) / unit)[seen[:, lead]].sum()
+    count = seen.sum()
+    return (float(inside / count), float(width / count)) if count else (math.nan, math.nan)
+
+
+def conformity(
+    outputs: np.ndarray, targets: np.ndarray, mask: np.ndarray, scale: Scale = LINEAR
+) -> np.ndarray:
+    """Return how far each target lies from its forecast in a scale: [W, H, N], NaN where masked.
 
     Of a point, |y - p|; of quantiles, the distance from the middle one in units of that of the
     outer one on the same side (Romano et al. 2019 in its scaled form): 1 lies on the outer one.
+    A target below the scale's lowest is infinitely far, a forecast that is no number has none.
     """
+    below = targets < scale.lowest
+    targets, outputs = scale.forward(targets), scale.forward(outputs)
     if outputs.ndim == 3:
         distance = targets - outputs
         np.abs(distance, out=distance)
-        distance[~mask] = np.nan
-        return distance
-    middle = outputs[..., outputs.shape[-1] // 2]
-    above = targets > middle
-    side = np.where(above, outputs[..., -1] - middle, middle - outputs[..., 0])
-    return np.where(mask, np.abs(targets - middle) / np.maximum(side, 1e-6 * _size(side)), np.nan)
+    else:
+        middle = outputs[..., outputs.shape[-1] // 2]
+        side = np.where(targets > middle, outputs[..., -1] - middle, middle - outputs[..., 0])
+        distance = np.abs(targets - middle) / np.maximum(side, 1e-6 * _size(side))
+    known = np.isfinite(distance) & mask
+    distance[below] = np.inf
+    distance[~known] = np.nan
+    return distance
 
 
 def leave_out_unjudged(scores: np.ndarray, half: np.ndarray) -> None:
@@ -85,25 +129,29 @@ def leave_out_unjudged(scores: np.ndarray, half: np.ndarray) -> None:
     scores[:, np.isnan(half)] = np.nan
 
 
-def bounds(outputs: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the intervals [..., N] that reach `half` [N] in units of `conformity`.
+def bounds(
+    outputs: np.ndarray, half: np.ndarray, scale: Scale = LINEAR
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of intervals [..., N] that reach `half` in units of `conformity`.
 
-    outputs: points [..., N], or rising quantiles [..., N, Q] beside half of as many dimensions - 1.
+    outputs: points [..., N], or rising quantiles [..., N, Q]; half: of as many axes as points.
     """
-    if outputs.ndim == half.ndim + 1:
-        return outputs - half, outputs + half
-    middle = outputs[..., outputs.shape[-1] // 2]
-    return middle - half * (middle - outputs[..., 0]), middle + half * (outputs[..., -1] - middle)
+    outputs = scale.forward(outputs)
+    if outputs.ndim == half.ndim:
+        ends = outputs - half, outputs + half
+    else:
+        middle = outputs[..., outputs.shape[-1] // 2]
+        ends = (
+            middle - half * (middle - outputs[..., 0]),
+            middle + half * (outputs[..., -1] - middle),
+        )
+    low, high = (np.maximum(scale.backward(end), scale.lowest) for end in ends)
+    return low, high
 
 
 def _size(values: np.ndarray) -> float:
     known = values[np.isfinite(values)]
     return max(float(np.abs(known).max(initial=0)), float(np.finfo(np.float32).tiny))
-
-
-def _span(outputs: np.ndarray) -> Any:
-    """The width at one lead, [W, N] or [W, N, Q], of an interval that is 1 wide on either side."""
-    return 2.0 if outputs.ndim == 2 else outputs[..., -1] - outputs[..., 0]
 
 
 def half_width(scores: np.ndarray, nominal: float) -> np.ndarray:
@@ -163,13 +211,12 @@ def online_factor(
     factor = recent_quantile(ratios, origins, nominal)
     # Of how many origins the target at a lead is not later than this origin: [W, H].
     known = np.searchsorted(origins["test"], origins["test"][:, None] - leads - 1, side="right")
-    seen = np.isfinite(test).sum(axis=2)
+    seen = (~np.isnan(test)).sum(axis=2)
     rate = np.where(seen > 0, RATE / np.sqrt(leads + 1), 0)
     logarithm = np.zeros((windows + 1, horizon))  # after as many origins as the row's number
     for window in range(windows):
         factor[window] *= np.exp(logarithm[known[window], leads])
-        over = (test[window] > factor[window, :, None]) & np.isfinite(test[window])
-        share = over.sum(axis=1) / np.maximum(seen[window], 1)
+        share = (test[window] > factor[window, :, None]).sum(axis=1) / np.maximum(seen[window], 1)
         logarithm[window + 1] = logarithm[window] + rate[window] * (share - (1 - nominal))
     return factor
 
@@ -225,7 +272,7 @@ def _bins(
     for part, values in ratios.items():
         rows = origins[part] - first
         for lead in range(shape[0]):  # one at a time: places are eight bytes each
-            known = np.isfinite(values[:, lead])
+            known = ~np.isnan(values[:, lead])
             places = np.searchsorted(EDGES, values[:, lead])
             # Parts may share an origin, of whose targets each has its own.
             bins[rows, lead] = np.where(known, places, bins[rows, lead])

@@ -31,6 +31,7 @@ class Problem(NamedTuple):
     [start, stop) of each part; origins: of each part's windows. data: the arrays that windows are
     gathered from, on the device. graph: weights [N, N] or None. metrics: by name, `rmse@1-12`;
     select: the one that names the best checkpoint. quantiles: levels that are forecast, or none.
+    interval_scale: in which intervals measure errors.
     """
 
     series: Series
@@ -47,6 +48,7 @@ class Problem(NamedTuple):
     select: str
     quantiles: tuple[float, ...]
     text: Mapping[str, str]
+    interval_scale: intervals.Scale = intervals.LINEAR
 
     @property
     def train_stop(self) -> int:
@@ -271,7 +273,7 @@ def describe(problem: Problem) -> dict[str, str]:
         "mask": "missing values count in no loss and no metric"
         + (f"; nor does {unscored}, without a value in test" if len(silent) else ""),
         "metrics": "of z-scores by train" if protocol.standardised else f"in {unit}",
-        "intervals": intervals.PROTOCOL,
+        "intervals": intervals.PROTOCOL + problem.interval_scale.text,
     }
     if protocol.drop_last:
         words["drop_last"] = f"test windows beyond a multiple of {protocol.drop_last} are left out"

@@ -1,0 +1,86 @@
+"""The scales that forecasters work in, by name, and what they make of the intervals around them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cityjax.data.files import DataError
+from cityjax.data.moments import moments
+from cityjax.data.windows import fit_scaler
+from cityjax.models import transforms
+from cityjax.tasks.forecasting import ClosedForm, Forecaster
+from cityjax.tasks.intervals import LINEAR, Scale
+from cityjax.tasks.problem import Problem
+
+COUNTS = ("root", "logarithm")
+SCALES = ("standard", *COUNTS, "typical_day", "instance", "last")
+
+
+def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> Forecaster:
+    """Return the forecaster in another scale: names of SCALES, applied in this order.
+
+    "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
+    comes before it; "typical_day" is the difference from that input, "last" from the last value,
+    "instance" the z-score of each window by itself. Raises DataError where the problem has not the
+    input.
+    """
+    values = problem.series.values[: problem.train_stop]
+    seen = np.isfinite(values)
+    made = []
+    for name in scale:
+        if name == "standard":
+            made.append(transforms.standardise(*fit_scaler(values, seen, stop=len(values))))
+        elif name in COUNTS:
+            change = _of_counts(name, values)
+            values = _by_value(change.forward)(values)
+            made.append(change)
+        elif name == "typical_day":
+            if "typical_day" not in problem.text["inputs"].split(", "):
+                raise DataError("scale has typical_day, which is not among the inputs")
+            made.append(transforms.profile_residual())
+        else:
+            made.append({"instance": transforms.instance, "last": transforms.last}[name]())
+    if isinstance(forecaster, ClosedForm):
+        importance = None
+        if "standard" in scale and not problem.protocol.standardised:
+            # Errors then add up over sensors about as they do in the unit of the metric.
+            train = problem.series.values[: problem.train_stop]
+            spread = moments(train, np.isfinite(train))[1]
+            importance = jnp.asarray(np.square(spread / (np.sqrt(np.mean(spread**2)) or 1)))
+        regression = transforms.rescaled(forecaster.regression, *made)
+        return forecaster._replace(regression=regression, importance=importance)
+    return transforms.transformed(forecaster, *made)
+
+
+def _of_counts(name: str, values: np.ndarray) -> transforms.Transform:
+    """Return the transform of a name, "root" or "logarithm", for values some of which are NaN."""
+    if name == "root":
+        return transforms.square_root()
+    return transforms.logarithm(float(np.nanmedian(np.abs(values))) or 1.0)
+
+
+def interval_scale(problem: Problem, scale: tuple[str, ...]) -> Scale:
+    """Return the scale for the intervals of forecasts in a scale: its root or logarithm if first.
+
+    No end lies below 0 where no value of train and validation does.
+    """
+    if scale[:1] not in (("root",), ("logarithm",)):
+        return LINEAR
+    values = problem.series.values[: problem.rows["validation"][1]]
+    change = _of_counts(scale[0], values[: problem.train_stop])
+    counts = not (values < 0).any()
+    return Scale(
+        _by_value(change.forward),
+        _by_value(change.backward),
+        lowest=0.0 if counts else -math.inf,
+        text=f"; errors are of the {scale[0]}" + (", no end is below 0" if counts else ""),
+    )
+
+
+def _by_value(way: Callable[[Any, jax.Array, slice], jax.Array]) -> Callable[[Any], np.ndarray]:
+    """Return one way of a transform that no window, sensor or step has a say in."""
+    return lambda values: np.asarray(way((), values, slice(None)))
