@@ -259,17 +259,25 @@ TABLES = {
             f"COVID-19 in {where}: cases",
             COVID,
             (Line("experts, weights online", {"default": _run("health_covid", f"data={data}")}),),
-            "Cases fade from validation to test, and the online intervals cover more than 90 %.",
+            note,
             under=0.0,
         )
-        for name, data, where in (
+        for name, data, where, note in (
             (
                 "covid_england_honest",
                 "covid_england",
                 "129 regions of England, honestly split",
+                "",
             ),
-            ("covid_england_all", "covid_england_all", "all 151 regions of England"),
-            ("covid_france", "covid_france", "81 departments of France"),
+            ("covid_england_all", "covid_england_all", "all 151 regions of England", ""),
+            (
+                "covid_france",
+                "covid_france",
+                "81 departments of France",
+                "The online intervals cover more than 90 %: from validation to test cases fade from"
+                " 3.8 to 1.3 a day, and 69 % of the counts are 0, which every interval from 0"
+                " holds.",
+            ),
         )
     },
     "bike": _plain("bike_demand", "Bicycles rented in Washington, per hour", under=0.1),
