@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export, lax
 from jax.test_util import check_grads
 
 from cityjax.ops.pool import avg_pool, max_pool
@@ -150,6 +151,33 @@ def test_no_window_is_reduced_one_by_one(pool, form, given):
     program = jax.jit(forms[form]).lower(jnp.ones((3, 2, 6, 6, 2)))
     for text in (program.as_text(), program.compile().as_text()):
         assert not re.search("(reduce|select).(window|and.scatter)|scatter", text)
+
+
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+def test_other_platforms_get_what_xla_makes_of_windows(pool, monkeypatch):
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(pool(x, (3, 2), (2, 2), "SAME") ** 2)))
+    x = jnp.round(2 * jax.random.normal(jax.random.key(5), (2, 7, 6, 3)))
+    for platform in ("cuda", "tpu"):
+        text = export.export(gradient, platforms=[platform])(x).mlir_module()
+        assert "reduce_window" in text and ("select_and_scatter" in text) == (pool is max_pool)
+        assert "dynamic_slice" not in text
+    everywhere = export.export(gradient, platforms=["cpu", "cuda", "tpu"])(x)
+    np.testing.assert_array_equal(everywhere.call(x), gradient(x))
+    # The branch of the other platforms, executed here.
+    monkeypatch.setattr(lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    for shape, window, strides, padding in OTHERS:
+        x = jnp.round(2 * jax.random.normal(jax.random.key(len(shape)), shape))
+        average = pool is avg_pool
+        ours, flax = ours_and_flax.__wrapped__(x, window, strides, padding, average)
+        np.testing.assert_allclose(ours[0], flax[0], atol=1e-6)
+        np.testing.assert_allclose(ours[1], flax[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.bool_])
+def test_the_mean_of_whole_numbers_does_not_overflow(dtype):
+    x = jnp.ones((1, 2, 2, 1), dtype) * jnp.asarray(1 if dtype == jnp.bool_ else 100, dtype)
+    assert avg_pool(x).dtype == jnp.float32 and avg_pool(x).item() == x.max().item()
+    jax.jit(avg_pool).trace(x).lower(lowering_platforms=("tpu",))
 
 
 @pytest.mark.parametrize("pool", [max_pool, avg_pool])
