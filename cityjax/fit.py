@@ -95,7 +95,7 @@ def score(
 
 
 def predict(learner: Learner, state: State, batches: Batches) -> Any:
-    """Predict every batch of one split, [N, ...]; where the last is padded, its last rows are.
+    """Predict every batch of one split, [N, ...]; rows that pad the last batch are part of it.
 
     Outputs are an array or a tree of them. Raises ValueError where there is no batch.
     """
@@ -123,9 +123,12 @@ def _trainer(learner: Learner) -> Trainer:
     return Trainer(learner)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], Any]:
-    """Return what predicts one batch; that of the last learner is kept, for its other states."""
+    """Return what predicts one batch; those of two learners are kept, for their other states.
+
+    Two, since a refit has one for its intervals beside its own.
+    """
 
     @jax.jit
     def outputs(state: State, source: Source, number: jax.Array) -> Any:

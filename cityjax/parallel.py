@@ -25,7 +25,7 @@ from cityjax.learner import Learner, State, Sums, data_key
 AXIS = "batch"
 # XLA on a CPU wraps its own RESOURCE_EXHAUSTED in INTERNAL.
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
-# YNNPACK is left the sums, which changes nothing else; an empty list cannot be written.
+# An empty list cannot be written, so YNNPACK keeps reductions, where it makes no difference.
 _NO_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 

@@ -244,7 +244,8 @@ def _prepare(
     trainer = parallel.Trainer(experiment.learner, parallel=form)
     chunk = resolved.get("chunk", config.chunk)
     if chunk == "auto":
-        few = experiment.steps is not None  # and long ones: a signal waits for one alone
+        # A learner with steps of its own has few, long ones: a signal then waits for one only.
+        few = experiment.steps is not None
         chunk = 1 if few else parallel.choose_chunk(experiment.learner, experiment.train, like)
     name = str(request.experiment)
     return train.Run(name, config, experiment, trainer, like, chunk, path or Path())

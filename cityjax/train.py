@@ -1,10 +1,11 @@
 """One seed of a run: begun or resumed, trained with its hooks, judged."""
 
 import contextlib
+import functools
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from cityjax.config import RunConfig
 from cityjax.data.sources import Source
 from cityjax.errors import UserError
 from cityjax.fit import Hook, fit, score
-from cityjax.learner import Experiment, State, Sums, judge_key
+from cityjax.learner import Experiment, Learner, State, Sums, judge_key
 from cityjax.metrics import finalize
 from cityjax.parallel import Trainer, memory_errors
 from cityjax.progress import Progress
@@ -46,7 +47,7 @@ class Run(NamedTuple):
 
 def abstract_state(experiment: Experiment) -> State:
     """Return the shapes of an experiment's state, computing nothing."""
-    return jax.eval_shape(_first_state(experiment), jax.random.key(0), experiment.train)
+    return jax.eval_shape(_first_state(experiment.learner), jax.random.key(0), experiment.train)
 
 
 def batch_size(experiment: Experiment) -> int:
@@ -59,8 +60,10 @@ def describe(run: Run) -> list[str]:
     """Say what is about to run and the memory it takes."""
 
     def megabytes(tree: Any) -> str:
-        arrays = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")]
-        return f"{sum(leaf.size * leaf.dtype.itemsize for leaf in arrays) / 2**20:,.1f} MB"
+        # Once each, though the sources of several parts hold it.
+        arrays = {id(leaf): leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "dtype")}
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in arrays.values())
+        return f"{size / 2**20:,.1f} MB"
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.like.params))
     devices = run.trainer.devices or jax.local_devices()[:1]
@@ -74,9 +77,13 @@ def describe(run: Run) -> list[str]:
     ]
 
 
-def _first_state(experiment: Experiment) -> Any:
+@functools.lru_cache(maxsize=1)
+def _first_state(learner: Learner) -> Callable[[jax.Array, Source], State]:
+    """Return what makes the state of step 0; one program serves every seed."""
+
+    @jax.jit
     def first(key: jax.Array, train: Source) -> State:
-        return experiment.learner.init(key, train(key, jnp.int32(0)))
+        return learner.init(key, train(key, jnp.int32(0)))
 
     return first
 
@@ -233,8 +240,8 @@ def _of(line: Mapping[str, Any], seed: int, split: str) -> bool:
 
 def _begin(run: Run, seed: int) -> tuple[State, Sums | None, int]:
     if checkpoint.latest(folder.checkpoints(run.path, seed, "last")) is None:
-        init = jax.jit(_first_state(run.experiment))
-        return init(jax.random.key(seed), run.experiment.train), None, 0
+        first = _first_state(run.experiment.learner)
+        return first(jax.random.key(seed), run.experiment.train), None, 0
     state, sums = _restore_last(run, seed)
     return state, run.trainer.place(sums), int(state.step)
 

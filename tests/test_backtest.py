@@ -196,8 +196,9 @@ def learner_fit(problem, forecaster, updates=5):
     learner = supervised(forecaster, absolute_error, optax.adam(0.01), {})
 
     def fit(past, last):
-        source, _ = windows.sources(
-            past.data, past.origins, past.rows, history=HISTORY, horizon=HORIZON, batch_size=16
+        lengths = {"history": HISTORY, "horizon": HORIZON}
+        source = windows.train_source(
+            past.data, past.origins["train"], past.rows["train"], batch_size=16, **lengths
         )
         if last is None:
             last = learner.init(jax.random.key(0), source(jax.random.key(1), jnp.int32(0)))
@@ -364,12 +365,13 @@ def test_what_cannot_be_is_refused_in_one_line(options, message):
 
 @pytest.mark.parametrize("holes", [0, 30])
 @pytest.mark.parametrize("batch_size", [4, 64])
-def test_an_experiment_that_is_refitted_as_time_goes_is_a_backtest(holes, batch_size):
+@pytest.mark.parametrize("folds", [0, 5])
+def test_an_experiment_that_is_refitted_as_time_goes_is_a_backtest(holes, batch_size, folds):
     problem = problem_of(town(holes=holes), graph="none")
     regression = autoregression(horizon=HORIZON)
     experiment = forecast_experiment(
         problem,
-        ClosedForm(regression, (PENALTY,), folds=5),  # windows between train and validation too
+        ClosedForm(regression, (PENALTY,), folds=folds),
         optimizer=optax.sgd(0.1),
         batch_size=batch_size,
         refit=True,
@@ -387,7 +389,7 @@ def test_an_experiment_that_is_refitted_as_time_goes_is_a_backtest(holes, batch_
 @pytest.mark.parametrize("every", [1, 4])
 def test_of_masked_windows_every_target_that_has_come_is_learnt_from_once(every):
     problem = problem_of(town(), PROTOCOL._replace(whole=False), graph="none")
-    base, _, _ = blocks.folded(problem, 5, refit=True)
+    base, _ = blocks.folded(problem, 5, refit=True)
     rolled = blocks.rolled(problem, every)
     first, start = problem.origins["train"][0], problem.origins["test"][0]
 

@@ -5,16 +5,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cityjax.learners import closed_form, without_held_out
+from cityjax.fit import fit
+from cityjax.learners import Plan, closed_form, early_solution
+from cityjax.learners.closed_form import ONE_PASS
 from cityjax.metrics import mean_absolute_error
-from cityjax.models.ridge import Regression, autoregression, filled, last_observed, mean_season
+from cityjax.models.forecasting import carried
+from cityjax.models.ridge import Regression, autoregression, last_observed, mean_season
 from cityjax.models.transforms import rescaled, standardise
+from cityjax.tasks.blocks import followed
 
 ROWS, SENSORS, FEATURES, LEADS, TRAIN = 240, 3, 5, 4, 180
 PENALTIES = (1e-4, 0.1, 1.0)
 PLAIN = Regression(
     lambda inputs: inputs["x"], lambda inputs, values: values, lambda inputs, values: values
 )
+
+
+REFIT = ONE_PASS._replace(solutions=np.array([[True, True]]))
+
+
+def folded(folds, early):
+    """Each fold judges a fit without it and its neighbours; the first `early` are one solution."""
+    apart = np.abs(np.subtract.outer(np.arange(folds), np.arange(folds)))
+    every = np.full((1, folds), True)
+    return Plan(apart > 1, apart == 0, every, np.arange(folds) < early)
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +109,15 @@ def test_weights_equal_a_direct_solution(rows, per_sensor, complete, refit):
         PLAIN,
         steps=4,
         penalties=PENALTIES,
+        plan=REFIT._replace(early=np.array([True, False])) if refit else ONE_PASS,
         per_sensor=per_sensor,
         complete=complete,
-        refit=refit,
-        held_out=int(refit),
     )
     state = trained(learner, x, hidden, mask)
     wanted = expected(x, y, mask, per_sensor=per_sensor, refit=refit)
     np.testing.assert_allclose(state.params["weights"], wanted, atol=5e-5)
     early = expected(x, y, mask, per_sensor=per_sensor, refit=False)  # at the same penalties
-    forecasts = {learner: wanted} | ({without_held_out(learner): early} if refit else {})
+    forecasts = {learner: wanted} | ({early_solution(learner): early} if refit else {})
     for one, weights in forecasts.items():
         outputs = one.predict(state, {"x": x[:2]})
         wide = np.broadcast_to(weights, (SENSORS, FEATURES, LEADS))
@@ -115,11 +128,11 @@ def test_weights_equal_a_direct_solution(rows, per_sensor, complete, refit):
 def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, complete):
     x, y, mask = rows
     mask = np.ones_like(mask) if complete else mask
-    options = {"steps": 4, "penalties": PENALTIES, "complete": complete, "folds": 5}
-    state = trained(
-        closed_form(PLAIN, held_out=2, **options), x, np.where(mask, y, np.nan), mask, 5
+    learner = closed_form(
+        PLAIN, steps=4, penalties=PENALTIES, plan=folded(5, early=3), complete=complete
     )
-    found, without = state.params["weights"], state.extra["without"]
+    state = trained(learner, x, np.where(mask, y, np.nan), mask, 5)
+    found, early = state.params["weights"], state.extra["early"]
     block = np.arange(ROWS) // 48  # a batch of 60 is of two blocks
 
     def picked(lead, chosen):
@@ -138,7 +151,7 @@ def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, 
         wanted = solution(*picked(lead, block >= 0), best)
         np.testing.assert_allclose(found[0, :, lead], wanted, atol=5e-5)
         wanted = solution(*picked(lead, block < 3), best)
-        np.testing.assert_allclose(without[0, :, lead], wanted, atol=5e-5)
+        np.testing.assert_allclose(early[0, :, lead], wanted, atol=5e-5)
 
 
 @pytest.mark.parametrize("per_sensor", [True, False])
@@ -146,8 +159,8 @@ def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, 
 def test_what_comes_later_is_learnt_from_one_block_after_another(rows, per_sensor, complete):
     x, y, mask = rows
     mask = np.ones_like(mask) if complete else mask
-    options = {"steps": 4, "per_sensor": per_sensor, "complete": complete, "refit": True}
-    learner = closed_form(PLAIN, penalties=(0.1,), later=3, **options)
+    options = {"steps": 4, "per_sensor": per_sensor, "complete": complete}
+    learner = closed_form(PLAIN, penalties=(0.1,), plan=followed(REFIT, 3), **options)
     state = trained(learner, x, np.where(mask, y, np.nan), mask, 5)
     found = np.asarray(state.params["weights"])
     for later, weights in enumerate(found):
@@ -171,15 +184,21 @@ def test_what_comes_later_chooses_no_penalty(rows):
     x, y, mask = rows
     found = []
     for changed in (y, np.concatenate([y[:96], 100 - 9 * y[96:]])):
-        learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, refit=True, later=3)
+        learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, plan=followed(REFIT, 3))
         found.append(trained(learner, x, changed, np.ones_like(mask), 5).params["weights"])
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert np.abs(found[0][1] - found[1][1]).max() > 1
 
 
-def test_folds_leave_something_to_fit():
-    with pytest.raises(ValueError, match="folds=3: 0, or at least 4"):
-        closed_form(PLAIN, steps=1, penalties=PENALTIES, folds=3)
+def test_a_plan_that_is_followed_learns_block_after_block():
+    plan = followed(REFIT._replace(early=np.array([True, False])), 2)
+    np.testing.assert_array_equal(plan.fits, [[True, False, False, False]])
+    np.testing.assert_array_equal(plan.judges, [[False, True, False, False]])
+    np.testing.assert_array_equal(
+        plan.solutions,
+        [[True, True, False, False], [True, True, True, False], [True, True, True, True]],
+    )
+    np.testing.assert_array_equal(plan.early, [True, False, False, False])
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -222,6 +241,32 @@ def test_a_step_says_which_share_of_its_targets_is_observed(rows):
     assert total / count == pytest.approx(rows[2][:60].mean()) and total < count
 
 
+def test_what_fills_up_a_batch_is_no_target_that_was_not_observed(rows):
+    learner = closed_form(PLAIN, steps=4, penalties=PENALTIES)
+    batch = next(batches(*rows))
+    batch["mask"] = np.ones_like(batch["mask"])
+    batch["mask"][40:] = False
+    _, sums = learner.step(learner.init(jax.random.key(0), batch), batch)
+    total, count = sums["observed_targets"]
+    assert total == count == 40 * LEADS * SENSORS
+
+
+def test_a_state_made_outside_jit_holds_each_array_once(rows):
+    x, y, mask = rows
+    learner = closed_form(
+        PLAIN, steps=4, penalties=PENALTIES, plan=REFIT._replace(early=np.array([True, False]))
+    )
+    parts = [jax.tree.map(jnp.asarray, batch) for batch in batches(x, y, np.ones_like(mask))]
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *parts)
+    source = jax.tree_util.Partial(
+        lambda held, key, step: jax.tree.map(lambda rows: rows[step % 4], held), stacked
+    )
+    state = learner.init(jax.random.key(0), parts[0])
+    state = fit(learner, source, state, 4)
+    wanted = expected(x, y, np.ones_like(mask), per_sensor=False, refit=True)
+    np.testing.assert_allclose(state.params["weights"], wanted, atol=5e-5)
+
+
 def test_the_key_stays_the_callers(rows):
     key, batch = jax.random.key(0), next(batches(*rows))
     learner = closed_form(PLAIN, steps=1, penalties=PENALTIES)
@@ -258,7 +303,8 @@ def test_devices_add_up_to_the_whole_batch(rows):
 def test_missing_history_is_filled_by_the_last_value_and_never_read():
     values = jnp.array([[[1.0, 9.0], [2.0, 9.0], [3.0, 4.0]]])
     observed = jnp.array([[[True, False], [False, False], [True, True]]])
-    np.testing.assert_array_equal(filled(values, observed)[0], [[1, 0], [1, 0], [3, 4]])
+    inputs = {"history": values[..., None], "observed": observed}
+    np.testing.assert_array_equal(carried(inputs)[0], [[1, 0], [1, 0], [3, 4]])
 
 
 def test_autoregression_is_of_differences_and_comes_back():

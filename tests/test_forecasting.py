@@ -6,6 +6,7 @@ import math
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,9 +19,11 @@ from cityjax.data.synthetic import city
 from cityjax.data.tables import read_series, write_series
 from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
+from cityjax.models.ridge import autoregression
 from cityjax.report.compare import compare_runs
 from cityjax.run import load, main, run
 from cityjax.tasks import forecast_figures, intervals, scales
+from cityjax.tasks.forecasting import ClosedForm
 from cityjax.tasks.problem import make_problem
 from cityjax.tasks.scores import baselines, measure, truth
 
@@ -365,9 +368,9 @@ def test_intervals_of_a_refit_are_of_a_solution_that_has_not_seen_validation(
         found.append(load(tmp_path / "run" / name).state)
         if name == "whole":  # of some 90 windows, hour after hour
             assert 0.7 < result.metrics["test/coverage_90@1-6"] < 1
-    without, weights = zip(*((s.extra["without"], s.params["weights"]) for s in found), strict=True)
-    assert np.abs(without[0]).max() > 0
-    np.testing.assert_array_equal(*without)
+    early, weights = zip(*((s.extra["early"], s.params["weights"]) for s in found), strict=True)
+    assert np.abs(early[0]).max() > 0
+    np.testing.assert_array_equal(*early)
     assert np.abs(weights[0] - weights[1]).max() > 0.01
 
 
@@ -421,12 +424,16 @@ def test_a_refit_of_a_network_has_no_intervals(town, tmp_path, no_figures):
         (["model=patchtst", "model.stride=0"], ["model.stride=0", "at least 1"]),
         (["model=seasonal", "inputs=[day]"], ["season"]),
         (["scale=[typical_day]", "inputs=[day]"], ["typical_day", "inputs"]),
+        (
+            ["scale=[last,standard]", "inputs=[day]"],
+            ["scale=[last,standard]: standard", "comes before last"],
+        ),
         (["model=ridge", "model.bases=[lst]"], ["lst", "last, level, mean_season, profile"]),
         (["model=ridge", "model.bases=[profile]", "inputs=[]"], ["profile", "inputs needs"]),
         (["model=ridge", "model.bases=[mean_season]", "history=12"], ["history=12 is below"]),
         (["model=ridge", "steps=9"], ["no use", "model=ridge: it has with model=", "stid"]),
         (
-            ["data=YEARS", "batch_size=999", "inputs=[]", "horizon=6"],
+            ["data=YEARS", "model=stid", "batch_size=999", "inputs=[]", "horizon=6"],
             ["batch_size=999", "take 128"],
         ),
         (
@@ -620,6 +627,20 @@ def test_folds_read_validation_only_in_a_refit_and_never_test(tmp_path, no_figur
             found.append(np.asarray(load(folder).state.params["weights"]))
         assert np.abs(found[0]).max() > 0
         np.testing.assert_array_equal(*found)
+
+
+def test_a_short_series_is_no_shorter_for_its_batch_size(tmp_path, no_figures):
+    write_series(panel(steps=80), tmp_path / "short")
+    given = ["experiment=health_covid", f"data={tmp_path / 'short'}", "model=ridge", *QUICK]
+    given += ["history=12", "horizon=3", "batch_size=64", f"workdir={tmp_path / 'run'}"]
+    assert np.isfinite(run(given).metrics["test/mae@1-3"])
+
+
+def test_importance_stays_where_a_scale_gives_none():
+    problem = make_problem(panel(), Protocol(history=7, horizon=3), season=7)
+    importance = jnp.ones(3)
+    form = ClosedForm(autoregression(horizon=3), (0.1,), importance=importance)
+    assert scales.scaled(form, problem, ("root",)).importance is importance
 
 
 def panel(*, below=0.0, steps=200):

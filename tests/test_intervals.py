@@ -26,6 +26,7 @@ def test_the_conformal_quantile_by_hand():
     assert conformal_quantile(scores, 0.95) == [9]  # the 10th does not exist
     holes = np.array([[3.0, np.nan], [np.nan, np.nan], [1.0, np.nan]])
     np.testing.assert_array_equal(conformal_quantile(holes, 0.5), [3, np.nan])
+    assert conformal_quantile(np.array([[1.0], [np.inf], [2.0]]), 0.9) == np.inf
 
 
 def test_no_direction_of_coverage_or_width_is_better():

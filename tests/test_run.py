@@ -416,7 +416,8 @@ def test_pmap_over_eight_devices_and_auto_that_says_which(capsys, tmp_path):
 def test_summary_before_the_first_step(capsys):
     _, out, _ = outcome(capsys, [*MLP, "workdir=run", "progress=plain"])
     head = out.split("seed 0")[0]
-    assert "3,190 parameters" in head and "MB" in head  # 784 * 4 + 4 + 4 * 10 + 10
+    assert "3,190 parameters" in head  # 784 * 4 + 4 + 4 * 10 + 10
+    assert f"data {70_000 * (28 * 28 + 4) / 2**20:.1f} MB" in head  # each array once
 
 
 def test_a_run_imports_no_pytorch_where_there_is_one(monkeypatch, tmp_path):

@@ -218,9 +218,10 @@ def test_sources_cover_every_window_once_and_pad_with_a_mask():
     rows = bounds(city, protocol)
     parts = forecast.origins(city, protocol, history=4, horizon=2)
     data = forecast.arrays(city, train_stop=rows["train"][1])
-    train, evaluation = forecast.sources(
-        data, parts, rows, history=4, horizon=2, batch_size=8, evaluation_batch_size=4
+    train = forecast.train_source(
+        data, parts["train"], rows["train"], history=4, horizon=2, batch_size=8
     )
+    evaluation = forecast.evaluation(data, parts, rows, history=4, horizon=2, batch_size=4)
     assert train(jax.random.key(0), 0)["targets"].shape == (8, 2, 2)
     seen = [
         evaluation["test"].source(jax.random.key(0), number)

@@ -4,6 +4,7 @@ A forecast has an origin t, the last step whose values are known: history is t -
 targets are t + 1 .. t + H. The windowed data set is never stored: the series is, once.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -81,16 +82,16 @@ def origins(
     seen = np.zeros(len(series.values) + 1, np.int64)
     seen[1:] = np.cumsum(series.observed.any(axis=1))
 
-    def windows(split: str, history: int) -> np.ndarray:
+    def of(split: str, history: int) -> np.ndarray:
         return _windows(protocol, split, rows[split], seen, history=history, horizon=horizon)
 
-    found = {split: windows(split, history) for split in rows}
+    found = {split: of(split, history) for split in rows}
     for split, at in found.items():
         if not len(at):
             start, stop = rows[split]
             raise DataError(
                 f"the {split} part, steps {start} to {stop}, has no window of history={history} "
-                f"and horizon={horizon} with a target: {_remedy(split, rows, history, windows)}"
+                f"and horizon={horizon} with a target: {_remedy(split, rows, history, of)}"
             )
     return found
 
@@ -170,7 +171,24 @@ def window_batch(
     return {"inputs": inputs, "targets": rows("values", ahead), "mask": mask}
 
 
-def sources(
+def train_source(
+    data: Mapping[str, Any],
+    origins: np.ndarray,
+    rows: tuple[int, int],
+    *,
+    history: int,
+    horizon: int,
+    batch_size: int,
+) -> Source:
+    """Return the shuffled batches of some windows, whose targets lie in `rows`.
+
+    data: of `arrays`. Raises DataError where a batch is larger than there are windows.
+    """
+    gather = functools.partial(_gather, history=history, horizon=horizon)
+    return shuffled(_held(data, origins, rows), batch_size, size=len(origins), gather=gather)
+
+
+def evaluation(
     data: Mapping[str, Any],
     parts: Mapping[str, np.ndarray],
     rows: Mapping[str, tuple[int, int]],
@@ -178,30 +196,30 @@ def sources(
     history: int,
     horizon: int,
     batch_size: int,
-    evaluation_batch_size: int = 64,
-) -> tuple[Source, dict[str, Batches]]:
-    """Return the shuffled training source, and the other parts (validation and test) in order.
+) -> dict[str, Batches]:
+    """Return the windows of validation and test in order.
 
-    data: of `arrays`, put on the device once for all of them; parts: of `origins`; rows: of
+    data: of `arrays`, on the device once for both parts; parts: of `origins`; rows: of
     `dataset.bounds`.
     """
     data = {name: jnp.asarray(array) for name, array in data.items()}
-
-    def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Batch:
-        del key
-        return window_batch(
-            held, held["origins"][indices], held["part"], history=history, horizon=horizon
+    gather = functools.partial(_gather, history=history, horizon=horizon)
+    return {
+        part: in_order(
+            _held(data, parts[part], rows[part]), batch_size, size=len(parts[part]), gather=gather
         )
-
-    def held(split: str) -> dict[str, Any]:
-        part = np.asarray(rows[split], np.int32)
-        return {**data, "origins": parts[split].astype(np.int32), "part": part}
-
-    sizes = {split: len(found) for split, found in parts.items()}
-    train = shuffled(held("train"), batch_size, size=sizes["train"], gather=gather)
-    evaluation = {
-        split: in_order(held(split), evaluation_batch_size, size=sizes[split], gather=gather)
-        for split in parts
-        if split != "train"
+        for part in ("validation", "test")
     }
-    return train, evaluation
+
+
+def _held(data: Mapping[str, Any], origins: np.ndarray, rows: tuple[int, int]) -> dict[str, Any]:
+    return {**data, "origins": origins.astype(np.int32), "part": np.asarray(rows, np.int32)}
+
+
+def _gather(
+    key: jax.Array, held: Mapping[str, Any], indices: jax.Array, *, history: int, horizon: int
+) -> Batch:
+    del key
+    return window_batch(
+        held, held["origins"][indices], held["part"], history=history, horizon=horizon
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from cityjax.data import graphs
 from cityjax.data.dataset import Protocol, bounds
 from cityjax.data.floors import floors
-from cityjax.data.forecast import arrays, origins, sources
+from cityjax.data.forecast import arrays, evaluation, origins, train_source
 from cityjax.data.series import Series
 from cityjax.data.windows import fit_scaler
 
@@ -81,18 +81,12 @@ def training_view(
     at = found[split][:: max(1, len(found[split]) // 50)]
     for name, floor in floors(series, season=season, history=history, stop=stop).items():
         view[name] = floor(at, np.arange(1, horizon + 1))
-    train, evaluation = sources(
-        arrays(series, train_stop=stop),
-        found,
-        rows,
-        history=history,
-        horizon=horizon,
-        batch_size=min(16, len(found["train"])),
-        evaluation_batch_size=16,
-    )
+    data, lengths = arrays(series, train_stop=stop), {"history": history, "horizon": horizon}
+    size = min(16, len(found["train"]))
+    train = train_source(data, found["train"], rows["train"], batch_size=size, **lengths)
     fed = [("train", train, step) for step in range(batches)]
     if split == "validation":
-        count, source = evaluation[split]
+        count, source = evaluation(data, found, rows, batch_size=16, **lengths)[split]
         fed += [(split, source, step) for step in sorted({0, count - 1})]
     key = jax.random.key(0)
     for part, source, step in fed:

@@ -97,6 +97,8 @@ def to_shifted_batch(key: jax.Array, arrays: Mapping[str, Any], indices: jax.Arr
 def train_source(batch_size: int, *, augment: str = "none") -> Source:
     """Return the shuffled training batches, with `augment="shift"` moved by up to 2 pixels."""
     gathers = {"none": to_batch, "shift": to_shifted_batch}
+    if augment not in gathers:
+        raise ValueError(f"augment={augment!r} is unknown: {', '.join(gathers)}")
     return shuffled(load("train")._asdict(), batch_size, gather=gathers[augment])
 
 

@@ -25,46 +25,53 @@ class Moments(NamedTuple):
     square: jax.Array
 
 
+class Plan(NamedTuple):
+    """Which blocks of the data a closed form fits and is judged by: true or false, of P blocks.
+
+    fits, judges: [K, P], trials: each fits some blocks, and the penalties are those whose errors on
+    the blocks that judge are least, all trials together. solutions: [R, P], the blocks that each
+    solution is of, at those penalties. early: [P], those of one more, of `early_solution`; or None.
+    """
+
+    fits: np.ndarray
+    judges: np.ndarray
+    solutions: np.ndarray
+    early: np.ndarray | None = None
+
+
+# Block 0, train, is fitted, and block 1, validation, judges.
+ONE_PASS = Plan(
+    fits=np.array([[True, False]]),
+    judges=np.array([[False, True]]),
+    solutions=np.array([[True, False]]),
+)
+
+
 def closed_form(
     regression: Regression,
     *,
     steps: int,
     penalties: Sequence[float],
+    plan: Plan = ONE_PASS,
     per_sensor: bool = False,
     complete: bool = True,
     importance: jax.Array | None = None,
-    refit: bool = False,
-    folds: int = 0,
-    held_out: int = 0,
-    later: int = 0,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Learner:
     """Make a learner that solves a ridge regression after one pass of `steps` batches.
 
-    Each step adds second moments of a batch, to the block that `batch["block"]` [B] says: 0 is
-    train, 1 validation; the last one solves. Features are centred and scaled by what is fitted; a
+    Each step adds second moments of a batch, to the block that `batch["block"]` [B] says, of two
+    blocks at most; the last one solves. Features are centred and scaled by what is fitted; a
     penalty is a share of the number of rows, and the one of each lead has the least squared error
-    on validation, which is a quadratic form of the moments: nothing is read twice.
+    on what judges, which is a quadratic form of the moments: nothing is read twice.
     per_sensor: weights for each sensor, else one set for all. complete: no target is missing, so
     that all leads share their rows. importance: what the squared error of a sensor counts [N], 1 by
-    default. refit: solve again, at the chosen penalties, on train and validation together.
-    folds: blocks 0 to `folds` - 1 follow each other in time instead, and penalties are chosen by
-    the errors on each of them, of a fit without it and its neighbours (whose windows may overlap
-    with its own); the solution is of all of them. The rows of a batch are of two blocks at most.
-    held_out: blocks at the end that a second solution, at the same penalties, does without: that of
-    `without_held_out`. 0: there is none.
-    later: blocks, numbered after all of these, that are learnt from as they come, at the penalties
-    chosen without them: solution r is of what is before and of r of them. A forecast is by the one
-    that `inputs["solution"]` [B] names, by the last without.
+    default. Of several solutions a forecast is by the one that `inputs["solution"]` [B] names, by
+    the last without.
 
     The moments are kept in the state (extra), so that a forecast can go on learning: a step after
     the last one adds its batch and solves again.
-
-    Raises ValueError where folds is 1 to 3: a block and its neighbours would leave nothing.
     """
-    fits, judges, used = (
-        np.pad(which, [*[(0, 0)] * (which.ndim - 1), (0, later)]) for which in _trials(folds, refit)
-    )
     metrics = metrics or {}
     strengths = jnp.asarray(penalties, jnp.float32)
 
@@ -77,16 +84,18 @@ def closed_form(
     def init(key: jax.Array, batch: Batch) -> State:
         leads, groups, size, horizon = shapes(batch)
         without = jnp.zeros((groups, size, horizon))
-        weights = jnp.zeros((later + 1, *without.shape)) if later else without
+        several = (len(plan.solutions),) if len(plan.solutions) > 1 else ()
+        weights = jnp.zeros((*several, *without.shape))
         _, run_key = jax.random.split(key)  # the key itself stays the caller's: states are donated
         state = new_state(run_key, {"weights": weights}, {}, {})
-        count = len(used)
+        count = plan.solutions.shape[1]
         blocks = Moments(
             jnp.zeros((count, leads, groups, size, size)),
             jnp.zeros((count, leads, groups, size, horizon // leads)),
             jnp.zeros((count, groups, horizon)),
         )
-        return state.replace(extra={"blocks": blocks} | ({"without": without} if held_out else {}))
+        early = {} if plan.early is None else {"early": without}
+        return state.replace(extra={"blocks": blocks, **early})
 
     def moments(batch: Batch, rows: jax.Array) -> Moments:
         """Add up a batch; rows [B, H, N] are those that count."""
@@ -137,40 +146,35 @@ def closed_form(
         for at, added in zip((first, last), new, strict=True):
             held = jax.tree.map(lambda sums, more, at=at: sums.at[at].add(more), held, added)
         extra = {**state.extra, "blocks": held}
-        weights = state.params["weights"], extra.get("without")
-        weights, without = jax.lax.cond(
-            state.step + 1 >= steps,
-            lambda: solve(held),
-            lambda: weights,
-        )
-        if held_out:
-            extra["without"] = without
+        before = state.params["weights"], extra.get("early")
+        weights, early = jax.lax.cond(state.step + 1 >= steps, lambda: solve(held), lambda: before)
+        if plan.early is not None:
+            extra["early"] = early
         state = state.replace(step=state.step + 1, params={"weights": weights}, extra=extra)
-        share = jnp.sum(mask, dtype=jnp.float32), jnp.float32(mask.size)
+        # Of windows that have any: what fills up a batch has none.
+        real = jnp.sum(mask.any(axis=(1, 2)), dtype=jnp.float32)
+        share = jnp.sum(mask, dtype=jnp.float32), real * (mask.size // len(mask))
         return state, sum_over(axis_name, {"observed_targets": share})
 
     def solve(blocks: Moments) -> tuple[jax.Array, jax.Array | None]:
-        """Return weights [G, F, H], at the penalties whose errors are least, and those without."""
+        """Return weights [G, F, H], or [R, G, F, H] of several solutions, and the early ones."""
 
         def errors(trial: tuple[jax.Array, jax.Array]) -> jax.Array:
             fit, judge = (together(blocks, which) for which in trial)
             candidates = ridge(fit, strengths[:, None])  # [S, G, F, H]
             return jax.vmap(lambda weights: squared_error(judge, weights))(candidates).sum(axis=1)
 
-        found = jax.lax.map(errors, (jnp.asarray(fits), jnp.asarray(judges)))
+        found = jax.lax.map(errors, (jnp.asarray(plan.fits), jnp.asarray(plan.judges)))
         best = jnp.argmin(found.sum(axis=0), axis=0)  # [H]: one penalty for all sensors of a lead
 
         def solution(which: jax.Array) -> jax.Array:
             return ridge(together(blocks, which), strengths[best][None])[0]
 
-        block = np.arange(len(used))
-        first = len(used) - later
-        early = used & (block < first - held_out)
-        without = solution(jnp.asarray(early)) if held_out else None
-        if not later:
-            return solution(jnp.asarray(used)), without
-        come = (block >= first) & (block < first + np.arange(later + 1)[:, None])
-        return jax.lax.map(solution, jnp.asarray(used | come)), without
+        early = None if plan.early is None else solution(jnp.asarray(plan.early))
+        solutions = jnp.asarray(plan.solutions)
+        if len(solutions) == 1:
+            return solution(solutions[0]), early
+        return jax.lax.map(solution, solutions), early
 
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
         del key
@@ -196,24 +200,14 @@ def closed_form(
     return Learner(init, step, evaluate, predict)
 
 
-def without_held_out(learner: Learner) -> Learner:
-    """Return a `closed_form` learner that forecasts by its solution without `held_out`."""
+def early_solution(learner: Learner) -> Learner:
+    """Return a `closed_form` learner that forecasts by the early solution of its plan."""
 
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
-        params = {"weights": state.extra["without"]}
+        params = {"weights": state.extra["early"]}
         return learner.predict(state.replace(params=params), inputs, key=key)
 
     return learner._replace(predict=predict)
-
-
-def _trials(folds: int, refit: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the blocks that trials fit [K, P] and are judged by [K, P], and the solution's [P]."""
-    if not folds:
-        return np.array([[True, False]]), np.array([[False, True]]), np.array([True, refit])
-    if folds < 4:
-        raise ValueError(f"folds={folds}: 0, or at least 4, are expected")
-    apart = np.abs(np.subtract.outer(np.arange(folds), np.arange(folds)))
-    return apart > 1, apart == 0, np.full(folds, True)
 
 
 def together(blocks: Moments, which: jax.Array) -> Moments:

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cityjax.models.forecasting import Inputs, rising, values
-from cityjax.models.ridge import filled
+from cityjax.models.forecasting import Inputs, carried, rising
 
 LEVELS = (0.05, 0.2, 0.4, 0.7, 0.95)  # rates of smoothing to begin with
 TRENDS = ((0.5, 0.2, 0.7), (0.5, 0.3, 0.9))  # of level and trend, and how the trend is damped
@@ -55,7 +54,7 @@ class Experts(nn.Module):
         """Map windows to forecasts [B, H, N] or [B, H, N, Q]."""
         del train, axis_name
         observed = jnp.moveaxis(inputs["observed"], 1, 0)  # [T, B, N]
-        x = jnp.moveaxis(filled(values(inputs), inputs["observed"]), 1, 0)
+        x = jnp.moveaxis(carried(inputs), 1, 0)
         # Before the first value, that one: smoothing begins where the sensor does.
         began = jnp.maximum.accumulate(observed, axis=0)
         first = jnp.take_along_axis(x, jnp.argmax(began, axis=0)[None], axis=0)

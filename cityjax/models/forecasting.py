@@ -29,6 +29,26 @@ def values(inputs: Inputs) -> jax.Array:
     return jnp.where(inputs["observed"], inputs["history"][..., 0], 0)
 
 
+def carried(inputs: Inputs) -> jax.Array:
+    """Return the history with the last observed value carried over gaps, 0 before it: [B, T, N]."""
+    observed = inputs["observed"]
+    steps = jnp.arange(observed.shape[1])[None, :, None]
+    latest = jax.lax.cummax(jnp.where(observed, steps, -1), axis=1)
+    found = jnp.take_along_axis(inputs["history"][..., 0], jnp.maximum(latest, 0), axis=1)
+    return jnp.where(latest >= 0, found, 0)
+
+
+def age(observed: jax.Array) -> jax.Array:
+    """Return how old the last value is, as a share of the history: [B, N] of [B, T, N].
+
+    What a forecaster is told of gaps, and not more: a mark for each step would learn by heart what
+    happened to follow the few gaps of training. 1 where nothing is observed.
+    """
+    steps = observed.shape[1]
+    since = jnp.argmax(observed[:, ::-1], axis=1)
+    return jnp.where(observed.any(axis=1), since, steps) / steps
+
+
 def check_calendar(periods: Sequence[str]) -> None:
     """Raise ValueError for a period that is none of day, week and year."""
     if unknown := [period for period in periods if period not in CALENDAR]:

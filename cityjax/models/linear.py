@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cityjax.models.forecasting import Inputs, by_step, values
-from cityjax.models.ridge import filled
+from cityjax.models.forecasting import Inputs, by_step, carried
 
 
 class _OverTime(nn.Module):
@@ -29,7 +28,7 @@ class _OverTime(nn.Module):
 
 def _history(inputs: Inputs) -> jax.Array:
     """The history by sensor [B, N, T]; a missing value is the one before it."""
-    return jnp.swapaxes(filled(values(inputs), inputs["observed"]), 1, 2)
+    return jnp.swapaxes(carried(inputs), 1, 2)
 
 
 class NLinear(nn.Module):

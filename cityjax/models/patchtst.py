@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cityjax.models.forecasting import Head, Inputs, values
+from cityjax.models.forecasting import Head, Inputs, carried
 from cityjax.models.layers import Dropout, batch_norm
-from cityjax.models.ridge import filled
 
 
 class PatchTST(nn.Module):
@@ -46,7 +45,7 @@ class PatchTST(nn.Module):
         def drop(x: jax.Array) -> jax.Array:
             return Dropout(self.dropout)(x, train=train, axis_name=axis_name)
 
-        x = jnp.swapaxes(filled(values(inputs), inputs["observed"]), 1, 2)  # [B, N, T]
+        x = jnp.swapaxes(carried(inputs), 1, 2)  # [B, N, T]
         x = nn.Dense(self.hidden_size, name="patch")(self._patches(x))  # [B, N, L, D]
         place = self.param("place", nn.initializers.normal(0.02), x.shape[2:])
         x = drop(x + place[None, None])

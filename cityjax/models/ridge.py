@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cityjax.models.forecasting import age, by_sensor, carried
+
 
 class Regression(NamedTuple):
     """A linear forecast: y_h = decode(features . weights_h), for every sensor.
@@ -25,28 +27,9 @@ class Regression(NamedTuple):
     decode: Callable[[Any, jax.Array], jax.Array]
 
 
-def filled(values: jax.Array, observed: jax.Array) -> jax.Array:
-    """Carry the last observed value forward over missing ones; 0 before the first. [B, T, N]."""
-    steps = jnp.arange(values.shape[1])[None, :, None]
-    latest = jax.lax.cummax(jnp.where(observed, steps, -1), axis=1)
-    carried = jnp.take_along_axis(values, jnp.maximum(latest, 0), axis=1)
-    return jnp.where(latest >= 0, carried, 0)
-
-
-def age(observed: jax.Array) -> jax.Array:
-    """Return how old the last value is, as a share of the history: [B, N] of [B, T, N].
-
-    What a forecaster is told of gaps, and not more: a mark for each step would learn by heart what
-    happened to follow the few gaps of training. 1 where nothing is observed.
-    """
-    steps = observed.shape[1]
-    since = jnp.argmax(observed[:, ::-1], axis=1)
-    return jnp.where(observed.any(axis=1), since, steps) / steps
-
-
 def last_observed(inputs: Any) -> jax.Array:
     """Return the last observed value of the history: [B, 1, N]."""
-    return filled(inputs["history"][..., 0], inputs["observed"])[:, -1:]
+    return carried(inputs)[:, -1:]
 
 
 def mean_season(inputs: Any, *, season: int, horizon: int) -> jax.Array:
@@ -72,7 +55,6 @@ def autoregression(
     supports: Sequence[np.ndarray] = (),
     neighbour_lags: int = 3,
     gaps: bool = False,
-    leads: Sequence[int] | None = None,
     calendar: Sequence[str] = (),
     steps_per_day: int = 1,
 ) -> Regression:
@@ -82,19 +64,15 @@ def autoregression(
     leaves. Of several the forecast is the mean of a regression from each. supports: row-normalised
     adjacencies [N, N]; each adds the last `neighbour_lags` values of the neighbours, a missing one
     replaced by the one before it. gaps: whether history has missing values; then the age of the
-    last one is a feature. leads: steps ahead at which profiles and known covariates are features,
-    all by default. calendar: of "day", "week", "year", what the origin's clock adds: each lead has
-    its own weights, to which that is the target's clock. Every value enters as its difference from
-    the sensor's last one, which is what makes one set of weights fit all sensors.
+    last one is a feature. calendar: of "day", "week", "year", what the origin's clock adds: each
+    lead has its own weights, to which that is the target's clock. Every value enters as its
+    difference from the sensor's last one, which is what makes one set of weights fit all sensors.
     """
     matrices = [jnp.asarray(support, jnp.float32) for support in supports]
-    ahead = np.asarray(leads if leads is not None else range(1, horizon + 1))
-
-    def history(inputs: Any) -> jax.Array:
-        return filled(inputs["history"][..., 0], inputs["observed"])
+    ahead = np.arange(1, horizon + 1)
 
     def features(inputs: Any) -> jax.Array:
-        values = history(inputs)
+        values = carried(inputs)
         steps, last = values.shape[1], values[:, -1]
         columns = [jnp.ones_like(last)[..., None], last[..., None]]
         columns.append(jnp.moveaxis(values[:, :-1] - last[:, None], 1, -1))
@@ -105,9 +83,9 @@ def autoregression(
             around = jnp.einsum("nm,btm->btn", matrix, recent, precision="highest")
             columns.append(jnp.moveaxis(around - last[:, None], 1, -1))
         at = np.concatenate([[steps - 1], steps - 1 + ahead])
-        columns.append(_flat(inputs["profile"][:, at] - last[:, None, :, None]))
+        columns.append(by_sensor(inputs["profile"][:, at] - last[:, None, :, None]))
         columns.append(inputs["history"][:, -1, :, 1:])
-        columns.append(_flat(inputs["known"][:, steps - 1 + ahead]))
+        columns.append(by_sensor(inputs["known"][:, steps - 1 + ahead]))
         when = clock_waves(inputs["clock"][:, steps - 1], steps_per_day, calendar)
         columns.append(jnp.broadcast_to(when[:, None], (*last.shape, when.shape[-1])))
         return jnp.concatenate(columns, axis=-1)
@@ -145,8 +123,3 @@ def _waves(turns: jax.Array, number: int) -> jax.Array:
     """Sine and cosine of 1, 2, ... times some turns [B]: [B, 2 number], the slow ones first."""
     angles = 2 * jnp.pi * turns[:, None] * jnp.arange(1, number + 1)[None]
     return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(len(turns), -1)
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    """[B, S, N, R] as [B, N, S R]."""
-    return jnp.moveaxis(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)

@@ -10,14 +10,15 @@ from cityjax.models.forecasting import (
     Inputs,
     Support,
     adaptive_support,
+    age,
     by_sensor,
     by_step,
+    carried,
     check_calendar,
     neighbours,
     values,
 )
 from cityjax.models.layers import Dropout, repeated
-from cityjax.models.ridge import age, filled
 
 
 class STID(nn.Module):
@@ -63,8 +64,7 @@ class STID(nn.Module):
         batch, steps, sensors, _ = inputs["history"].shape
         target = jnp.swapaxes(values(inputs), 1, 2)  # [B, N, T]
         observed = jnp.swapaxes(inputs["observed"], 1, 2)
-        carried = jnp.swapaxes(filled(inputs["history"][..., 0], inputs["observed"]), 1, 2)
-        columns = [carried, by_sensor(inputs["history"][..., 1:])]
+        columns = [jnp.swapaxes(carried(inputs), 1, 2), by_sensor(inputs["history"][..., 1:])]
         columns.append(by_sensor(inputs["known"][:, steps:]))
         columns.append(by_sensor(inputs["profile"]))
         supports = list(self.supports)

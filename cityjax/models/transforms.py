@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cityjax.models.ridge import Regression, filled
+from cityjax.models.ridge import Regression, last_observed
 
 if TYPE_CHECKING:
     from cityjax.learner import Model
@@ -180,7 +180,7 @@ def last() -> Transform:
     """x less the last observed value of the window's history, by sensor; 0 where there is none."""
 
     def fit(inputs: Any) -> jax.Array:
-        return filled(inputs["history"][..., 0], inputs["observed"])[:, -1:, :, None]
+        return last_observed(inputs)[..., None]
 
     return Transform(
         fit,

@@ -1,4 +1,4 @@
-"""Pooling over windows: XLA's own, but on a CPU, where slices and comparisons are far faster.
+"""Pooling over windows: XLA's own, except on a CPU, where slices and comparisons are faster.
 
 XLA's reduction over windows takes a CPU ten times as long as the values take to be read, and its
 gradient, which looks for each maximum once more, longer still.
@@ -27,8 +27,8 @@ def max_pool(
 ) -> jax.Array:
     """Return the maximum of each window of x [B, *space, C].
 
-    Equal to `flax.linen.max_pool` of the same arguments, gradients included; but that strides are
-    those of the window unless told otherwise, and that on a CPU a window with NaN has no gradient.
+    Equal to `flax.linen.max_pool` of the same arguments, gradients included; except that strides
+    are the window's length by default, and that on a CPU a window with NaN has no gradient.
     Among equal maxima the first one, in row-major order of the window, gets the whole gradient.
     Forward mode, reverse mode and their compositions all work.
 

@@ -131,6 +131,8 @@ def _inputs(data: Mapping[str, Any], at: jax.Array, *, history: int, horizon: in
 def _checked(problem: Problem, outputs: Any, windows: int) -> np.ndarray:
     outputs = np.asarray(outputs, np.float32)
     shape = (windows, problem.horizon, len(problem.series.sensors))
-    if outputs.shape not in (shape, (*shape, len(problem.quantiles) or -1)):
-        raise UserError(f"forecast gave the shape {outputs.shape}: {shape} is expected")
+    shapes = [shape, (*shape, len(problem.quantiles))] if problem.quantiles else [shape]
+    if outputs.shape not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        raise UserError(f"forecast gave the shape {outputs.shape}: {allowed} is expected")
     return outputs

@@ -9,15 +9,15 @@ import numpy as np
 from cityjax.data import forecast
 from cityjax.data.files import DataError
 from cityjax.data.sources import Batches, in_order
+from cityjax.learners.closed_form import Plan
 from cityjax.tasks.problem import Problem
 
 MOST_REFITS = 1000  # each keeps its sums and its weights
 
 
-def joined(origins: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Let train have the windows of validation, and those that reach across, too."""
-    first, last = origins["train"][0], origins["validation"][-1]
-    return {**origins, "train": np.arange(first, last + 1)}
+def joined(origins: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the origins of train and validation, and of the windows that reach across."""
+    return np.arange(origins["train"][0], origins["validation"][-1] + 1)
 
 
 class Block(NamedTuple):
@@ -31,8 +31,8 @@ class Rolled(NamedTuple):
     """What a closed form learns from as time goes.
 
     blocks: of each time that it is fitted again, the windows with targets that came since the time
-    before; where windows are whole, those whose last target did. solution: how many of them are
-    known at each row of the series, for those of test.
+    before; where windows are whole, those whose last target did. solution: at each row of the
+    series, how many of them a forecast from there may use.
     """
 
     blocks: list[Block]
@@ -50,7 +50,7 @@ def rolled(problem: Problem, every: int) -> Rolled:
         )
     solution = np.clip(steps - origins[0], 0, reach) // every
     horizon = problem.horizon
-    whole = joined(problem.origins)["train"][-1] + 1  # origins before it are learnt from already
+    whole = joined(problem.origins)[-1] + 1  # origins before it are learnt from already
     seen = problem.rows["validation"][1]  # and targets before this
     blocks = []
     for number in range(1, solution[-1] + 1):
@@ -66,20 +66,35 @@ def rolled(problem: Problem, every: int) -> Rolled:
     return Rolled(blocks, solution.astype(np.int32))
 
 
-def one_pass(problem: Problem) -> list[Block]:
-    """Return train and then validation, each window once."""
+def one_pass(problem: Problem, *, refit: bool) -> tuple[list[Block], Plan]:
+    """Return train and then validation, each window once, and what is done with them.
+
+    Validation chooses the penalties of what is fitted on train. In a refit the solution is of both,
+    and of the windows that reach across.
+    """
     parts = ("train", "validation")
-    return [Block(problem.origins[part], problem.rows[part]) for part in parts]
+    train, validation = (Block(problem.origins[part], problem.rows[part]) for part in parts)
+    across = np.arange(train.origins[-1] + 1, validation.origins[0])
+    found = [train, validation]
+    if refit and len(across):
+        found.insert(1, Block(across, (train.rows[0], validation.rows[1])))
+    first = np.arange(len(found)) == 0
+    solution = np.full(len(found), True) if refit else first
+    return found, Plan(first[None], first[None, ::-1], solution[None], first if refit else None)
 
 
-def folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], int, int]:
+def folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], Plan]:
     """Return train, with refit also validation, in order as blocks of a horizon or more.
 
-    And how many there are, at most `folds`, and how many at the end have targets in validation, 0
-    where all have. Raises DataError where there would be less than four.
+    And what is done with them: at most `folds` of them choose the penalties by the errors on each,
+    of a fit without it and its neighbours, whose windows may overlap with its own. The solution is
+    of all, the early one of a refit of those without a target in validation, where there are such.
+
+    Raises DataError where there would be less than four: a block and its neighbours would leave
+    nothing.
     """
     last = "validation" if refit else "train"
-    origins = (joined(problem.origins) if refit else problem.origins)["train"]
+    origins = joined(problem.origins) if refit else problem.origins["train"]
     count = min(folds, len(origins) // problem.horizon)
     if count < 4:
         raise DataError(
@@ -88,17 +103,41 @@ def folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], i
         )
     block = np.arange(len(origins)) * count // len(origins)
     rows = problem.rows["train"][0], problem.rows[last][1]
+    found = [Block(origins[block == number], rows) for number in range(count)]
     late = np.unique(block[origins + problem.horizon >= problem.rows["validation"][0]])
-    held_out = len(late) % count if refit else 0
-    blocks = [Block(origins[block == number], rows) for number in range(count)]
-    return blocks, count, held_out
+    early = ~np.isin(np.arange(count), late)
+    apart = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+    return found, Plan(
+        fits=apart > 1,
+        judges=apart == 0,
+        solutions=np.full((1, count), True),
+        early=early if refit and early.any() else None,
+    )
+
+
+def followed(plan: Plan, later: int) -> Plan:
+    """Return a plan of one solution that goes on with blocks learnt from one after the other.
+
+    They choose no penalty. Solution r is of what the plan's is and of the first r of them.
+    """
+
+    def wide(which: np.ndarray) -> np.ndarray:
+        return np.pad(which, [(0, 0)] * (which.ndim - 1) + [(0, later)])
+
+    come = np.tri(later + 1, later, -1, dtype=bool)
+    return Plan(
+        fits=wide(plan.fits),
+        judges=wide(plan.judges),
+        solutions=np.hstack([np.repeat(plan.solutions, later + 1, axis=0), come]),
+        early=None if plan.early is None else wide(plan.early),
+    )
 
 
 def in_blocks(problem: Problem, blocks: Sequence[Block], batch_size: int) -> Batches:
     """Return the windows of blocks in order, and with each the number of its block.
 
-    A batch is no longer than the longest block, and has rows of two blocks at most: what a block
-    lacks of a batch are windows of the end of the series, which have no targets.
+    A batch is no longer than the longest block, and has rows of two blocks at most: blocks shorter
+    than a batch are filled up with windows at the end of the series, which have no targets.
     """
     last = len(problem.series.values) - 1
     batch_size = min(batch_size, max(len(block.origins) for block in blocks))

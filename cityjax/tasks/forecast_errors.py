@@ -63,11 +63,11 @@ def measured(
     phase, places, _ = phases(problem.series)
     sums: dict[str, list[np.ndarray]] = {}
     for part in chunks(problem, len(problem.origins["test"])):
-        truth = truth_of(problem, "test", part)
+        targets = truth_of(problem, "test", part)
         steps = problem.origins["test"][part, None] + np.arange(1, problem.horizon + 1)
         at = phase[np.minimum(steps, len(phase) - 1)]
         for name, values in forecasts_of(part).items():
-            distance = np.abs(values - truth) / scale
+            distance = np.abs(values - targets) / scale
             seen = np.isfinite(distance)
             distance = np.where(seen, distance if measure == "mae" else distance**2, 0)
             new = _sums(distance, at, len(places)) + _sums(seen, at, len(places))
@@ -118,9 +118,8 @@ def _scores(problem: Problem, outputs: np.ndarray, split: str) -> np.ndarray:
     """Return how far each target lies from its forecast [W, H, N], as `conformity` has it."""
     scores = np.empty((*outputs.shape[:2], len(problem.series.sensors)), np.float32)
     for part in chunks(problem, len(outputs)):
-        truth = truth_of(problem, split, part)
-        seen = np.isfinite(truth)
-        scores[part] = conformity(outputs[part], truth, seen, problem.interval_scale)
+        targets, mask = truth(problem, split, part)
+        scores[part] = conformity(outputs[part], targets, mask, problem.interval_scale)
     return scores
 
 

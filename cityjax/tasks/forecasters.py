@@ -14,7 +14,7 @@ from cityjax.models.experts import Experts
 from cityjax.models.forecasting import Support, values
 from cityjax.models.linear import DLinear, NLinear
 from cityjax.models.patchtst import PatchTST
-from cityjax.models.ridge import autoregression, filled, last_observed, mean_season
+from cityjax.models.ridge import autoregression, last_observed, mean_season
 from cityjax.models.seq2seq import Seq2Seq
 from cityjax.models.stid import STID
 from cityjax.models.tgcn import TGCN
@@ -26,6 +26,7 @@ from cityjax.tasks.scales import scaled
 
 # From what ridge takes differences: level is 0 in its scale, profile the first of the inputs.
 BASES = ("last", "level", "mean_season", "profile")
+_PROFILES = "typical_day, season, year_ago or past_years"
 
 
 def _matrices(problem: Problem, hops: int) -> list[np.ndarray]:
@@ -68,7 +69,7 @@ def _floor(forecast: Callable[[Any], jax.Array], problem: Problem) -> Forecaster
 
 def last_value(problem: Problem) -> Forecaster:
     """Return the last observed value of the history; the mean of train where there is none."""
-    return _floor(lambda inputs: filled(values(inputs), inputs["observed"])[:, -1:], problem)
+    return _floor(last_observed, problem)
 
 
 def window_mean(problem: Problem) -> Forecaster:
@@ -82,9 +83,9 @@ def window_mean(problem: Problem) -> Forecaster:
 
 
 def first_profile(problem: Problem) -> Forecaster:
-    """Return the first of the inputs typical_day, season and year_ago that there is, as it is."""
+    """Return the first profile among the inputs as it is."""
     if not problem.data["profile"].shape[-1]:
-        raise DataError("this model is a profile: inputs needs typical_day, season or year_ago")
+        raise DataError(f"this model is a profile: inputs needs {_PROFILES}")
     return _floor(lambda inputs: inputs["profile"][:, -problem.horizon :, :, 0], problem)
 
 
@@ -121,7 +122,7 @@ def _bases(names: Sequence[str], problem: Problem) -> list[Callable[[Any], jax.A
     if unknown or not names:
         raise DataError(f"model.bases={list(names)}: one or more of {', '.join(BASES)}")
     if "profile" in names and not problem.data["profile"].shape[-1]:
-        raise DataError("model.bases has profile: inputs needs typical_day, season or past_years")
+        raise DataError(f"model.bases has profile: inputs needs {_PROFILES}")
     if "mean_season" in names and problem.history < problem.season:
         raise DataError(
             f"model.bases has mean_season, which needs a history of at least a season: history="

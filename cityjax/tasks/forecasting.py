@@ -15,7 +15,7 @@ from cityjax.data.files import DataError
 from cityjax.data.moments import moments
 from cityjax.fit import predict_mean
 from cityjax.learner import Experiment, Model, State
-from cityjax.learners import average, closed_form, supervised, without_held_out
+from cityjax.learners import average, closed_form, early_solution, supervised
 from cityjax.models.ridge import Regression
 from cityjax.tasks import blocks, forecast_figures, intervals
 from cityjax.tasks.problem import Problem, describe, lead_name
@@ -71,55 +71,53 @@ def forecast_experiment(
     rolled = None if refit_every is None else blocks.rolled(problem, refit_every)
     if rolled is not None:
         problem = problem._replace(data={**problem.data, "solution": rolled.solution})
-    train, parts = forecast.sources(
-        problem.data,
-        blocks.joined(problem.origins) if refit else problem.origins,
-        {**problem.rows, "train": (0, problem.rows["validation"][1])} if refit else problem.rows,
-        history=problem.history,
-        horizon=problem.horizon,
-        batch_size=batch_size,
-        evaluation_batch_size=EVALUATION_BATCH,
+    lengths = {"history": problem.history, "horizon": problem.horizon}
+    parts = forecast.evaluation(
+        problem.data, problem.origins, problem.rows, batch_size=EVALUATION_BATCH, **lengths
     )
     validation, text = parts["validation"], describe(problem)
     steps, selected, earlier = None, not refit, None
     if refit:
         text["refit"] = "on train and validation"
         del parts["validation"]
-        around = text.pop("intervals")
     if isinstance(forecaster, ClosedForm):
-        folds, held_out = 0, int(refit)
         if forecaster.folds:
-            base, folds, held_out = blocks.folded(problem, forecaster.folds, refit=refit)
-            text["penalties"] = f"by the errors on {folds} blocks of what is learnt from"
+            learnt, plan = blocks.folded(problem, forecaster.folds, refit=refit)
+            text["penalties"] = f"by the errors on {len(plan.fits)} blocks of what is learnt from"
         else:
-            base = blocks.one_pass(problem)
+            learnt, plan = blocks.one_pass(problem, refit=refit)
         if rolled is not None:
+            learnt, plan = [*learnt, *rolled.blocks], blocks.followed(plan, len(rolled.blocks))
             often = "step" if refit_every == 1 else f"{refit_every:,} steps"
             text["refit"] += f", and every {often} on what has come by then"
-        batches = blocks.in_blocks(problem, [*base, *(rolled.blocks if rolled else ())], batch_size)
+        batches = blocks.in_blocks(problem, learnt, batch_size)
         train, steps, selected = batches.source, batches.count, False
         learner = closed_form(
             forecaster.regression,
             steps=batches.count,
             penalties=forecaster.penalties,
+            plan=plan,
             per_sensor=forecaster.per_sensor,
-            importance=forecaster.importance,
             complete=bool(problem.series.observed.all()) and problem.protocol.whole,
-            refit=refit,
-            folds=folds,
-            held_out=held_out,
-            later=len(rolled.blocks) if rolled else 0,
+            importance=forecaster.importance,
             metrics=problem.metrics,
         )
-        if held_out:
-            earlier = without_held_out(learner)
-            text["intervals"] = f"{around}; validation errors of the solution before the refit"
+        if plan.early is not None:
+            earlier = early_solution(learner)
     else:
+        origins, rows = problem.origins["train"], problem.rows["train"]
+        if refit:
+            origins, rows = blocks.joined(problem.origins), (0, problem.rows["validation"][1])
+        train = forecast.train_source(problem.data, origins, rows, batch_size=batch_size, **lengths)
         error = _loss(problem, loss)
         learner = supervised(forecaster, error, optimizer, problem.metrics)
         if members > 1:
             learner = average([learner] * members, error, problem.metrics)
             text["members"] = f"the mean of {members} models, of quantiles level by level"
+    if earlier is not None:
+        text["intervals"] += "; validation errors of the solution before the refit"
+    elif refit:
+        del text["intervals"]
     whole = lead_name((1, problem.horizon))
 
     def forecasts(states: Iterable[State]) -> dict[str, np.ndarray]:

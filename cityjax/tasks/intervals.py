@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 NOMINAL = 0.9
 RATE = 0.1  # at which the online interval follows its own misses, one step ahead
-# Steps after which a score counts half of a new one: of sensors that err independently, of one.
+# Steps after which a score counts half: of sensors that err independently, of those that do as one.
 HALF_LIFE = (10, 60)
 EDGES = np.exp(np.arange(-60, 61) / 20)  # of the bins that online scores are counted in
 UNSEEN = len(EDGES) + 1  # the bin of a score that is NaN
@@ -162,7 +162,7 @@ def half_width(scores: np.ndarray, nominal: float) -> np.ndarray:
     sensor's mean score. A lead without any score has the half-width of the one before it.
     """
     half = conformal_quantile(scores, nominal)
-    few = np.isfinite(scores).sum(axis=0) < FEWEST
+    few = (~np.isnan(scores)).sum(axis=0) < FEWEST
     if few.any():
         size = _mean(scores, (0, 1))  # [N]
         size = np.where(np.isfinite(size) & (size > 0), size, _mean(scores, None))
@@ -177,10 +177,12 @@ def half_width(scores: np.ndarray, nominal: float) -> np.ndarray:
 def in_half_widths(scores: np.ndarray, half: np.ndarray) -> np.ndarray:
     """Return scores [W, H, N] in half-widths [H, N], as `online_factor` reads them.
 
-    NaN of a sensor that never erred on validation: its interval has no width to measure by.
+    NaN of a sensor that never erred on validation: its interval has no width to measure by; nor has
+    one without an end.
     """
     ratios = np.full_like(scores, np.nan)
-    return np.divide(scores, half, out=ratios, where=half > np.finfo(np.float32).tiny)
+    some = (half > np.finfo(np.float32).tiny) & np.isfinite(half)
+    return np.divide(scores, half, out=ratios, where=some)
 
 
 def conformal_quantile(scores: np.ndarray, nominal: float) -> np.ndarray:
@@ -189,7 +191,7 @@ def conformal_quantile(scores: np.ndarray, nominal: float) -> np.ndarray:
     Where n is too small for that, the largest; where n is 0, NaN.
     """
     ordered = np.sort(scores, axis=0)  # NaN last
-    count = np.isfinite(scores).sum(axis=0)
+    count = (~np.isnan(scores)).sum(axis=0)
     rank = np.minimum(np.ceil((count + 1) * nominal).astype(int), count) - 1
     return np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0]
 

@@ -77,7 +77,7 @@ def weights() -> tuple[dict[str, Any], str]:
 
 
 def examine(images: Any, *, batch_size: int = 500) -> Verdict:
-    """Look at images [N, 28, 28, 1] in 0..1, in batches; N is a multiple of the batch size."""
+    """Look at images [N, 28, 28, 1] in 0..1, a batch at a time."""
     params, _ = weights()
     parts = [
         # One batch at a time: dispatched ahead, their scratch memory would add up.
@@ -137,9 +137,9 @@ BETTER = {
 
 def export(params: Any, path: Path = WEIGHTS) -> None:
     """Write the judge's weights as float16, {layer.part: array}, in one .npz."""
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{layer}.{part}": np.asarray(value, np.float16)
         for layer, parts in params.items()
         for part, value in parts.items()
     }
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, **arrays)

@@ -27,11 +27,12 @@ GRAPHS = ("auto", "given", "distance", "correlation", "none")
 class Problem(NamedTuple):
     """What is to be forecast: a series under a protocol, its windows and its metrics.
 
-    season: steps. calendar: of "day", "week", "year", what a forecaster knows of time. rows:
-    [start, stop) of each part; origins: of each part's windows. data: the arrays that windows are
-    gathered from, on the device. graph: weights [N, N] or None. metrics: by name, `rmse@1-12`;
-    select: the one that names the best checkpoint. quantiles: levels that are forecast, or none.
-    interval_scale: in which intervals measure errors.
+    season: steps. inputs: of INPUTS, those that there are; calendar: "day", "week" and "year" among
+    them. rows: [start, stop) of each part; origins: of each part's windows. data: the arrays that
+    windows are gathered from, on the device. graph: weights [N, N] or None. metrics: by name,
+    `rmse@1-12`; select: the one that names the best checkpoint. quantiles: levels that are
+    forecast, or none.
+    text: what a result says of inputs and graph. interval_scale: in which intervals measure errors.
     """
 
     series: Series
@@ -39,6 +40,7 @@ class Problem(NamedTuple):
     season: int
     history: int
     horizon: int
+    inputs: tuple[str, ...]
     calendar: tuple[str, ...]
     rows: Mapping[str, tuple[int, int]]
     origins: Mapping[str, np.ndarray]
@@ -102,6 +104,7 @@ def make_problem(
         season=season,
         history=history,
         horizon=horizon,
+        inputs=tuple(inputs),
         calendar=tuple(name for name in ("day", "week", "year") if name in inputs),
         rows=rows,
         origins=_known(
@@ -137,7 +140,7 @@ def _check_seen(series: Series, stop: int) -> None:
 
 
 def _lacks(series: Series, inputs: Sequence[str], horizon: int, stop: int) -> dict[str, str]:
-    """Return the inputs that are not to be had of a series whose train is before `stop`, and why.
+    """Return the inputs that this series, whose train is before `stop`, cannot have, and why.
 
     {name: reason}, the reason to be read after "but".
     """

@@ -1,5 +1,6 @@
 """The scales that forecasters work in, by name, and what they make of the intervals around them."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +12,15 @@ import numpy as np
 from cityjax.data.files import DataError
 from cityjax.data.moments import moments
 from cityjax.data.windows import fit_scaler
+from cityjax.errors import spell
 from cityjax.models import transforms
 from cityjax.tasks.forecasting import ClosedForm, Forecaster
 from cityjax.tasks.intervals import LINEAR, Scale
 from cityjax.tasks.problem import Problem
 
 COUNTS = ("root", "logarithm")
-SCALES = ("standard", *COUNTS, "typical_day", "instance", "last")
+RELATIVE = ("typical_day", "instance", "last")  # to what a window says of itself
+SCALES = ("standard", *COUNTS, *RELATIVE)
 
 
 def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> Forecaster:
@@ -26,8 +29,14 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
     "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
     comes before it; "typical_day" is the difference from that input, "last" from the last value,
     "instance" the z-score of each window by itself. Raises DataError where the problem has not the
-    input.
+    input, or where one of the first three comes after one of the others.
     """
+    for before, after in itertools.pairwise(scale):
+        if before in RELATIVE and after not in RELATIVE:
+            raise DataError(
+                f"scale={spell(scale)}: {after} is of the values themselves and comes before"
+                f" {before}, which leaves differences"
+            )
     values = problem.series.values[: problem.train_stop]
     seen = np.isfinite(values)
     made = []
@@ -39,13 +48,13 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
             values = _by_value(change.forward)(values)
             made.append(change)
         elif name == "typical_day":
-            if "typical_day" not in problem.text["inputs"].split(", "):
+            if "typical_day" not in problem.inputs:
                 raise DataError("scale has typical_day, which is not among the inputs")
             made.append(transforms.profile_residual())
         else:
             made.append({"instance": transforms.instance, "last": transforms.last}[name]())
     if isinstance(forecaster, ClosedForm):
-        importance = None
+        importance = forecaster.importance
         if "standard" in scale and not problem.protocol.standardised:
             # Errors then add up over sensors about as they do in the unit of the metric.
             train = problem.series.values[: problem.train_stop]
@@ -68,7 +77,7 @@ def interval_scale(problem: Problem, scale: tuple[str, ...]) -> Scale:
 
     No end lies below 0 where no value of train and validation does.
     """
-    if scale[:1] not in (("root",), ("logarithm",)):
+    if not scale or scale[0] not in COUNTS:
         return LINEAR
     values = problem.series.values[: problem.rows["validation"][1]]
     change = _of_counts(scale[0], values[: problem.train_stop])
