@@ -390,7 +390,7 @@ def test_an_experiment_that_is_refitted_as_time_goes_is_a_backtest(holes, batch_
 def test_of_masked_windows_every_target_that_has_come_is_learnt_from_once(every):
     problem = problem_of(town(), PROTOCOL._replace(whole=False), graph="none")
     base, _ = blocks.folded(problem, 5, refit=True)
-    rolled = blocks.rolled(problem, every)
+    later, solution = blocks.rolled(problem, every)
     first, start = problem.origins["train"][0], problem.origins["test"][0]
 
     def pairs(some):
@@ -402,10 +402,10 @@ def test_of_masked_windows_every_target_that_has_come_is_learnt_from_once(every)
             if block.rows[0] <= origin + lead < block.rows[1]
         ]
 
-    for fits in (1, 2, len(rolled.blocks)):
+    for fits in (1, 2, len(later)):
         now = start + fits * every
         known = max(now + 1, problem.rows["validation"][1])
-        learnt = pairs([*base, *rolled.blocks[:fits]])
+        learnt = pairs([*base, *later[:fits]])
         assert len(learnt) == len(set(learnt))
         assert set(learnt) == {
             (origin, lead)
@@ -413,7 +413,7 @@ def test_of_masked_windows_every_target_that_has_come_is_learnt_from_once(every)
             for lead in range(1, HORIZON + 1)
             if origin + lead < known
         }
-        assert rolled.solution[now] == fits and rolled.solution[now - 1] == fits - 1
+        assert solution[now] == fits and solution[now - 1] == fits - 1
 
 
 def test_a_fit_as_time_goes_is_of_a_refit_of_a_closed_form():

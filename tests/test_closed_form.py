@@ -1,5 +1,7 @@
 """Ridge regressions from sums, against a numpy solution of the same rows."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,6 @@ from cityjax.metrics import mean_absolute_error
 from cityjax.models.forecasting import carried
 from cityjax.models.ridge import Regression, autoregression, last_observed, mean_season
 from cityjax.models.transforms import rescaled, standardise
-from cityjax.tasks.blocks import followed
 
 ROWS, SENSORS, FEATURES, LEADS, TRAIN = 240, 3, 5, 4, 180
 PENALTIES = (1e-4, 0.1, 1.0)
@@ -21,14 +22,13 @@ PLAIN = Regression(
 )
 
 
-REFIT = ONE_PASS._replace(solutions=np.array([[True, True]]))
+REFIT = ONE_PASS._replace(solution=np.array([True, True]))
 
 
 def folded(folds, early):
     """Each fold judges a fit without it and its neighbours; the first `early` are one solution."""
     apart = np.abs(np.subtract.outer(np.arange(folds), np.arange(folds)))
-    every = np.full((1, folds), True)
-    return Plan(apart > 1, apart == 0, every, np.arange(folds) < early)
+    return Plan(apart > 1, apart == 0, np.full(folds, True), np.arange(folds) < early)
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,20 @@ def rows():
 
 
 def batches(x, y, mask, size=60, folds=0):
-    blocks = np.arange(ROWS) * folds // ROWS if folds else np.arange(ROWS) >= TRAIN
-    for start in range(0, ROWS, size):
-        part = slice(start, start + size)
-        yield {
-            "inputs": {"x": x[part]},
-            "targets": y[part],
-            "mask": mask[part],
-            "block": blocks[part].astype(np.int32),
-        }
+    """Train and validation, or folds, in batches of one block, the last of each filled up."""
+    blocks = np.arange(ROWS) * folds // ROWS if folds else (np.arange(ROWS) >= TRAIN).astype(int)
+    for block in np.unique(blocks):
+        rows = np.flatnonzero(blocks == block)
+        for start in range(0, len(rows), size):
+            real = np.arange(start, start + size) < len(rows)
+            at = rows[np.minimum(np.arange(start, start + size), len(rows) - 1)]
+            yield {
+                "inputs": {"x": x[at]},
+                "targets": y[at],
+                "mask": mask[at] & real[:, None, None],
+                "block": np.full(size, block, np.int32),
+                "ends": np.full(size, start + size >= len(rows)),
+            }
 
 
 def trained(learner, x, y, mask, folds=0):
@@ -129,11 +134,11 @@ def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, 
     x, y, mask = rows
     mask = np.ones_like(mask) if complete else mask
     learner = closed_form(
-        PLAIN, steps=4, penalties=PENALTIES, plan=folded(5, early=3), complete=complete
+        PLAIN, steps=5, penalties=PENALTIES, plan=folded(5, early=3), complete=complete
     )
     state = trained(learner, x, np.where(mask, y, np.nan), mask, 5)
     found, early = state.params["weights"], state.extra["early"]
-    block = np.arange(ROWS) // 48  # a batch of 60 is of two blocks
+    block = np.arange(ROWS) // 48
 
     def picked(lead, chosen):
         held = [(x[chosen, n][mask[chosen, lead, n]], y[chosen, lead, n][mask[chosen, lead, n]])
@@ -159,8 +164,8 @@ def test_folds_choose_by_blocks_without_their_neighbours_and_solve_on_all(rows, 
 def test_what_comes_later_is_learnt_from_one_block_after_another(rows, per_sensor, complete):
     x, y, mask = rows
     mask = np.ones_like(mask) if complete else mask
-    options = {"steps": 4, "per_sensor": per_sensor, "complete": complete}
-    learner = closed_form(PLAIN, penalties=(0.1,), plan=followed(REFIT, 3), **options)
+    options = {"steps": 5, "per_sensor": per_sensor, "complete": complete}
+    learner = closed_form(PLAIN, penalties=(0.1,), plan=REFIT._replace(later=3), **options)
     state = trained(learner, x, np.where(mask, y, np.nan), mask, 5)
     found = np.asarray(state.params["weights"])
     for later, weights in enumerate(found):
@@ -184,21 +189,28 @@ def test_what_comes_later_chooses_no_penalty(rows):
     x, y, mask = rows
     found = []
     for changed in (y, np.concatenate([y[:96], 100 - 9 * y[96:]])):
-        learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, plan=followed(REFIT, 3))
+        learner = closed_form(PLAIN, steps=5, penalties=PENALTIES, plan=REFIT._replace(later=3))
         found.append(trained(learner, x, changed, np.ones_like(mask), 5).params["weights"])
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert np.abs(found[0][1] - found[1][1]).max() > 1
 
 
-def test_a_plan_that_is_followed_learns_block_after_block():
-    plan = followed(REFIT._replace(early=np.array([True, False])), 2)
-    np.testing.assert_array_equal(plan.fits, [[True, False, False, False]])
-    np.testing.assert_array_equal(plan.judges, [[False, True, False, False]])
-    np.testing.assert_array_equal(
-        plan.solutions,
-        [[True, True, False, False], [True, True, True, False], [True, True, True, True]],
+@pytest.mark.parametrize("size", [7, 48])
+def test_later_blocks_of_any_length_have_no_sums_of_their_own(rows, size):
+    x, y, mask = rows
+    some = list(batches(x, y, mask, size=size, folds=5))
+    plan = REFIT._replace(early=np.array([True, False]), later=3)
+    learner = closed_form(PLAIN, steps=len(some), penalties=(0.1,), plan=plan, complete=False)
+    state, step = learner.init(jax.random.key(0), some[0]), jax.jit(learner.step)
+    for batch in some:
+        state, _ = step(state, batch)
+    assert len(state.extra["blocks"].gram) == 2
+    once = trained(
+        closed_form(PLAIN, steps=5, penalties=(0.1,), plan=plan, complete=False), *rows, 5
     )
-    np.testing.assert_array_equal(plan.early, [True, False, False, False])
+    np.testing.assert_allclose(state.params["weights"], once.params["weights"], atol=5e-5)
+    np.testing.assert_allclose(state.extra["early"], once.extra["early"], atol=5e-5)
+    assert np.abs(np.diff(state.params["weights"], axis=0)).max(axis=(1, 2, 3)).min() > 1e-3
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -284,17 +296,23 @@ def test_nothing_is_solved_before_the_pass_is_over(rows):
 def test_devices_add_up_to_the_whole_batch(rows):
     x, y, mask = rows
     measured = {"mae": mean_absolute_error()}
-    learner = closed_form(PLAIN, steps=1, penalties=PENALTIES, complete=False, metrics=measured)
-    (batch,) = batches(x, y, mask, size=ROWS)
-    state = learner.init(jax.random.key(0), batch)
-    whole, _ = jax.jit(learner.step)(state, batch)
-    shares = jax.tree.map(lambda leaf: jnp.reshape(leaf, (8, -1, *leaf.shape[1:])), batch)
-    split, _ = jax.pmap(
-        lambda share: learner.step(state, share, axis_name="batch"), axis_name="batch"
-    )(shares)
-    np.testing.assert_allclose(
-        split.params["weights"][0], whole.params["weights"], rtol=1e-4, atol=1e-5
+    plan = REFIT._replace(later=3)
+    learner = closed_form(
+        PLAIN, steps=5, penalties=PENALTIES, plan=plan, complete=False, metrics=measured
     )
+    state, whole = None, None
+    each = jax.pmap(functools.partial(learner.step, axis_name="batch"), axis_name="batch")
+    for batch in batches(x, y, mask, size=48, folds=5):
+        if state is None:
+            whole = learner.init(jax.random.key(0), batch)
+            state = jax.tree.map(lambda leaf: jnp.stack([leaf] * 8), whole)
+        shares = jax.tree.map(lambda leaf: jnp.reshape(leaf, (8, -1, *leaf.shape[1:])), batch)
+        whole, _ = jax.jit(learner.step)(whole, batch)
+        state, _ = each(state, shares)
+    np.testing.assert_allclose(
+        state.params["weights"][0], whole.params["weights"], rtol=1e-4, atol=1e-5
+    )
+    batch = {"inputs": {"x": x}, "targets": y, "mask": mask}
     sums = learner.evaluate(whole, batch)
     error = np.abs(learner.predict(whole, batch["inputs"]) - y)[mask]
     assert float(sums["mae"][0] / sums["mae"][1]) == pytest.approx(error.mean(), rel=1e-5)
@@ -370,16 +388,21 @@ def test_a_regression_from_two_bases_is_the_mean_of_one_from_each(complete):
         },
         "targets": generator.normal(3, 1, (40, 2, 2)).astype(np.float32),
         "mask": generator.random((40, 2, 2)) > (-1 if complete else 0.3),
-        "block": np.repeat([0, 1], 20),
     }
+    halves = [
+        jax.tree.map(lambda leaf, part=part: leaf[part], batch)
+        for part in (slice(20), slice(20, 40))
+    ]
 
     def profile(inputs):
         return inputs["profile"][:, -2:, :, 0]
 
     def forecast(*bases):
         regression = autoregression(horizon=2, bases=bases)
-        learner = closed_form(regression, steps=1, penalties=(0.1, 10.0), complete=complete)
-        state, _ = learner.step(learner.init(jax.random.key(0), batch), batch)
+        learner = closed_form(regression, steps=2, penalties=(0.1, 10.0), complete=complete)
+        state = learner.init(jax.random.key(0), batch)
+        for number, half in enumerate(halves):
+            state, _ = learner.step(state, {**half, "block": np.full(20, number)})
         return np.asarray(learner.predict(state, batch["inputs"]))
 
     apart = [forecast(last_observed), forecast(profile)]

@@ -29,21 +29,24 @@ class Plan(NamedTuple):
     """Which blocks of the data a closed form fits and is judged by: true or false, of P blocks.
 
     fits, judges: [K, P], trials: each fits some blocks, and the penalties are those whose errors on
-    the blocks that judge are least, all trials together. solutions: [R, P], the blocks that each
-    solution is of, at those penalties. early: [P], those of one more, of `early_solution`; or None.
+    the blocks that judge are least, all trials together. solution: [P], the blocks that are solved
+    on at those penalties. early: [P], those of one more solution, of `early_solution`; or None.
+    later: blocks that follow, P + 1 and on, which are learnt from as they come and choose nothing:
+    solution r is of `solution`'s and of the first r of them.
     """
 
     fits: np.ndarray
     judges: np.ndarray
-    solutions: np.ndarray
+    solution: np.ndarray
     early: np.ndarray | None = None
+    later: int = 0
 
 
 # Block 0, train, is fitted, and block 1, validation, judges.
 ONE_PASS = Plan(
     fits=np.array([[True, False]]),
     judges=np.array([[False, True]]),
-    solutions=np.array([[True, False]]),
+    solution=np.array([True, False]),
 )
 
 
@@ -60,8 +63,9 @@ def closed_form(
 ) -> Learner:
     """Make a learner that solves a ridge regression after one pass of `steps` batches.
 
-    Each step adds second moments of a batch, to the block that `batch["block"]` [B] says, of two
-    blocks at most; the last one solves. Features are centred and scaled by what is fitted; a
+    Each step adds second moments of a batch, all of one block, the one that `batch["block"]` [B]
+    says; the last one solves, and so does the one that `batch["ends"]` [B] calls the last of a
+    block, where there are later ones. Features are centred and scaled by what is fitted; a
     penalty is a share of the number of rows, and the one of each lead has the least squared error
     on what judges, which is a quadratic form of the moments: nothing is read twice.
     per_sensor: weights for each sensor, else one set for all. complete: no target is missing, so
@@ -72,7 +76,7 @@ def closed_form(
     The moments are kept in the state (extra), so that a forecast can go on learning: a step after
     the last one adds its batch and solves again.
     """
-    metrics = metrics or {}
+    metrics, count = metrics or {}, len(plan.solution)
     strengths = jnp.asarray(penalties, jnp.float32)
 
     def shapes(batch: Batch) -> tuple[int, int, int, int]:
@@ -84,18 +88,22 @@ def closed_form(
     def init(key: jax.Array, batch: Batch) -> State:
         leads, groups, size, horizon = shapes(batch)
         without = jnp.zeros((groups, size, horizon))
-        several = (len(plan.solutions),) if len(plan.solutions) > 1 else ()
+        several = (plan.later + 1,) if plan.later else ()
         weights = jnp.zeros((*several, *without.shape))
         _, run_key = jax.random.split(key)  # the key itself stays the caller's: states are donated
         state = new_state(run_key, {"weights": weights}, {}, {})
-        count = plan.solutions.shape[1]
-        blocks = Moments(
-            jnp.zeros((count, leads, groups, size, size)),
-            jnp.zeros((count, leads, groups, size, horizon // leads)),
-            jnp.zeros((count, groups, horizon)),
-        )
-        early = {} if plan.early is None else {"early": without}
-        return state.replace(extra={"blocks": blocks, **early})
+
+        def nothing(*count: int) -> Moments:
+            return Moments(
+                jnp.zeros((*count, leads, groups, size, size)),
+                jnp.zeros((*count, leads, groups, size, horizon // leads)),
+                jnp.zeros((*count, groups, horizon)),
+            )
+
+        known = {} if plan.early is None else {"early": without}
+        if plan.later:
+            known |= {"total": nothing(), "penalty": jnp.zeros(horizon, jnp.int32)}
+        return state.replace(extra={"blocks": nothing(count), **known})
 
     def moments(batch: Batch, rows: jax.Array) -> Moments:
         """Add up a batch; rows [B, H, N] are those that count."""
@@ -127,54 +135,70 @@ def closed_form(
 
     def step(state: State, batch: Batch, *, axis_name: str | None = None) -> tuple[State, Sums]:
         mask = jnp.broadcast_to(batch["mask"].astype(bool), batch["targets"].shape)
-        block = batch["block"]
-        first, last = block.min(), block.max()
-        if axis_name is not None:
-            first, last = jax.lax.pmin(first, axis_name), jax.lax.pmax(last, axis_name)
-        rest = (block != first)[:, None, None]
-        begun = moments(batch, mask & ~rest)
-        new = [  # of the next block, where the batch reaches into it, which few do
-            begun,
-            jax.lax.cond(
-                first == last,
-                lambda: jax.tree.map(jnp.zeros_like, begun),
-                lambda: moments(batch, mask & rest),
-            ),
-        ]
-        new = sum_over(axis_name, new)
-        held = state.extra["blocks"]
-        for at, added in zip((first, last), new, strict=True):
-            held = jax.tree.map(lambda sums, more, at=at: sums.at[at].add(more), held, added)
-        extra = {**state.extra, "blocks": held}
-        before = state.params["weights"], extra.get("early")
-        weights, early = jax.lax.cond(state.step + 1 >= steps, lambda: solve(held), lambda: before)
-        if plan.early is not None:
-            extra["early"] = early
-        state = state.replace(step=state.step + 1, params={"weights": weights}, extra=extra)
+        new = sum_over(axis_name, moments(batch, mask))
+
+        def largest(rows: jax.Array) -> jax.Array:
+            most = rows.astype(jnp.int32).max()
+            return most if axis_name is None else jax.lax.pmax(most, axis_name)
+
+        block, last = largest(batch["block"]), state.step + 1 >= steps
+        if plan.later:
+            last |= (largest(batch["ends"]) > 0) & (block >= count - 1)
+        extra = dict(state.extra)
+        extra["blocks"] = jax.tree.map(  # a later block has no sums of its own
+            lambda sums, more: sums.at[block].add(more, mode="drop"), extra["blocks"], new
+        )
+        if plan.later:
+            come = block >= count
+            extra["total"] = jax.tree.map(
+                lambda sums, more: sums + jnp.where(come, more, 0), extra["total"], new
+            )
+        weights = state.params["weights"]
+        known = {name: extra[name] for name in extra if name != "blocks"}
+        weights, known = jax.lax.cond(
+            last,
+            lambda: solve(block, extra["blocks"], weights, known),
+            lambda: (weights, known),
+        )
+        state = state.replace(
+            step=state.step + 1, params={"weights": weights}, extra={**extra, **known}
+        )
         # Of windows that have any: what fills up a batch has none.
         real = jnp.sum(mask.any(axis=(1, 2)), dtype=jnp.float32)
         share = jnp.sum(mask, dtype=jnp.float32), real * (mask.size // len(mask))
         return state, sum_over(axis_name, {"observed_targets": share})
 
-    def solve(blocks: Moments) -> tuple[jax.Array, jax.Array | None]:
-        """Return weights [G, F, H], or [R, G, F, H] of several solutions, and the early ones."""
+    def solve(
+        block: jax.Array, blocks: Moments, weights: jax.Array, known: Mapping[str, Any]
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Return the weights with the solution that a block completes, and what is known by then.
+
+        known: the early weights; where there are later blocks, the sums that the last solution is
+        of and each lead's penalty [H], as its place among the penalties.
+        """
 
         def errors(trial: tuple[jax.Array, jax.Array]) -> jax.Array:
             fit, judge = (together(blocks, which) for which in trial)
             candidates = ridge(fit, strengths[:, None])  # [S, G, F, H]
             return jax.vmap(lambda weights: squared_error(judge, weights))(candidates).sum(axis=1)
 
-        found = jax.lax.map(errors, (jnp.asarray(plan.fits), jnp.asarray(plan.judges)))
-        best = jnp.argmin(found.sum(axis=0), axis=0)  # [H]: one penalty for all sensors of a lead
+        def chosen() -> dict[str, Any]:
+            found = jax.lax.map(errors, (jnp.asarray(plan.fits), jnp.asarray(plan.judges)))
+            best = jnp.argmin(found.sum(axis=0), axis=0)  # [H]: one for all sensors of a lead
+            now = {"total": together(blocks, jnp.asarray(plan.solution)), "penalty": best}
+            if plan.early is not None:
+                early = together(blocks, jnp.asarray(plan.early))
+                now["early"] = ridge(early, strengths[best][None])[0]
+            return now
 
-        def solution(which: jax.Array) -> jax.Array:
-            return ridge(together(blocks, which), strengths[best][None])[0]
+        if not plan.later:
+            now = chosen()
+            return solution(now), {name: now[name] for name in known}
+        now = jax.lax.cond(block < count, chosen, lambda: dict(known))
+        return weights.at[jnp.maximum(block - count + 1, 0)].set(solution(now)), now
 
-        early = None if plan.early is None else solution(jnp.asarray(plan.early))
-        solutions = jnp.asarray(plan.solutions)
-        if len(solutions) == 1:
-            return solution(solutions[0]), early
-        return jax.lax.map(solution, solutions), early
+    def solution(now: Mapping[str, Any]) -> jax.Array:
+        return ridge(now["total"], strengths[now["penalty"]][None])[0]
 
     def predict(state: State, inputs: Any, *, key: jax.Array | None = None) -> jax.Array:
         del key

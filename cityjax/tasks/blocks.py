@@ -12,7 +12,7 @@ from cityjax.data.sources import Batches, in_order
 from cityjax.learners.closed_form import Plan
 from cityjax.tasks.problem import Problem
 
-MOST_REFITS = 1000  # each keeps its sums and its weights
+MOST_REFITS = 1000  # each solves once and keeps its weights
 
 
 def joined(origins: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -27,20 +27,15 @@ class Block(NamedTuple):
     rows: tuple[int, int]
 
 
-class Rolled(NamedTuple):
-    """What a closed form learns from as time goes.
+def rolled(problem: Problem, every: int) -> tuple[list[Block], np.ndarray]:
+    """Return what is learnt after every so many steps of test, and what a forecast knows of it.
 
-    blocks: of each time that it is fitted again, the windows with targets that came since the time
-    before; where windows are whole, those whose last target did. solution: at each row of the
-    series, how many of them a forecast from there may use.
+    Blocks: of each time that a closed form is fitted again, the windows with targets that came
+    since the time before; where windows are whole, those whose last target did. Then, at each row
+    of the series, how many of them a forecast from there may use [T].
+
+    Raises DataError where that is too many times.
     """
-
-    blocks: list[Block]
-    solution: np.ndarray
-
-
-def rolled(problem: Problem, every: int) -> Rolled:
-    """Return what is learnt after every so many steps of test. Raises DataError: too many times."""
     origins, steps = problem.origins["test"], np.arange(len(problem.series.values))
     reach = origins[-1] - origins[0]
     if reach // every > MOST_REFITS:
@@ -63,7 +58,7 @@ def rolled(problem: Problem, every: int) -> Rolled:
             stop = max(seen, now + 1)
             blocks.append(Block(np.arange(seen - horizon, stop - 1), (seen, stop)))
             seen = stop
-    return Rolled(blocks, solution.astype(np.int32))
+    return blocks, solution.astype(np.int32)
 
 
 def one_pass(problem: Problem, *, refit: bool) -> tuple[list[Block], Plan]:
@@ -80,7 +75,7 @@ def one_pass(problem: Problem, *, refit: bool) -> tuple[list[Block], Plan]:
         found.insert(1, Block(across, (train.rows[0], validation.rows[1])))
     first = np.arange(len(found)) == 0
     solution = np.full(len(found), True) if refit else first
-    return found, Plan(first[None], first[None, ::-1], solution[None], first if refit else None)
+    return found, Plan(first[None], first[None, ::-1], solution, first if refit else None)
 
 
 def folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], Plan]:
@@ -110,60 +105,44 @@ def folded(problem: Problem, folds: int, *, refit: bool) -> tuple[list[Block], P
     return found, Plan(
         fits=apart > 1,
         judges=apart == 0,
-        solutions=np.full((1, count), True),
+        solution=np.full(count, True),
         early=early if refit and early.any() else None,
     )
 
 
-def followed(plan: Plan, later: int) -> Plan:
-    """Return a plan of one solution that goes on with blocks learnt from one after the other.
-
-    They choose no penalty. Solution r is of what the plan's is and of the first r of them.
-    """
-
-    def wide(which: np.ndarray) -> np.ndarray:
-        return np.pad(which, [(0, 0)] * (which.ndim - 1) + [(0, later)])
-
-    come = np.tri(later + 1, later, -1, dtype=bool)
-    return Plan(
-        fits=wide(plan.fits),
-        judges=wide(plan.judges),
-        solutions=np.hstack([np.repeat(plan.solutions, later + 1, axis=0), come]),
-        early=None if plan.early is None else wide(plan.early),
-    )
-
-
 def in_blocks(problem: Problem, blocks: Sequence[Block], batch_size: int) -> Batches:
-    """Return the windows of blocks in order, and with each the number of its block.
+    """Return the windows of blocks in order, with each the number of its block, and where it ends.
 
-    A batch is no longer than the longest block, and has rows of two blocks at most: blocks shorter
-    than a batch are filled up with windows at the end of the series, which have no targets.
+    A batch is of one block, and no longer than the longest: what fills it up are windows at the end
+    of the series, which have no targets.
     """
-    last = len(problem.series.values) - 1
+    beyond = len(problem.series.values) - 1
     batch_size = min(batch_size, max(len(block.origins) for block in blocks))
-    short = [max(0, batch_size - len(block.origins)) for block in blocks]
+    counts = [max(1, -(-len(block.origins) // batch_size)) for block in blocks]  # of batches
     origins = [
-        np.pad(block.origins, (0, more), constant_values=last)
-        for block, more in zip(blocks, short, strict=True)
+        np.pad(block.origins, (0, batch_size * count - len(block.origins)), constant_values=beyond)
+        for block, count in zip(blocks, counts, strict=True)
     ]
     arrays = {
         **problem.data,
         "origins": np.concatenate(origins).astype(np.int32),
-        "block": np.repeat(np.arange(len(blocks), dtype=np.int32), list(map(len, origins))),
+        "block": np.repeat(np.arange(len(blocks), dtype=np.int32), counts),
+        "ends": np.isin(np.arange(sum(counts)), np.cumsum(counts) - 1),
         "rows": np.array([block.rows for block in blocks], np.int32),
     }
 
     def gather(key: jax.Array, held: Mapping[str, Any], indices: jax.Array) -> Mapping[str, Any]:
         del key
-        block = held["block"][indices]
+        batch = indices // batch_size
+        block = held["block"][batch]
         rows = held["rows"][block]
-        batch = forecast.window_batch(
+        windows = forecast.window_batch(
             held,
             held["origins"][indices],
             (rows[:, :1], rows[:, 1:]),
             history=problem.history,
             horizon=problem.horizon,
         )
-        return {**batch, "block": block}
+        return {**windows, "block": block, "ends": held["ends"][batch]}
 
     return in_order(arrays, batch_size, size=len(arrays["origins"]), gather=gather)

@@ -13,8 +13,9 @@ from cityjax import losses
 from cityjax.data import forecast
 from cityjax.data.files import DataError
 from cityjax.data.moments import moments
+from cityjax.data.sources import Source
 from cityjax.fit import predict_mean
-from cityjax.learner import Experiment, Model, State
+from cityjax.learner import Experiment, Learner, Model, State
 from cityjax.learners import average, closed_form, early_solution, supervised
 from cityjax.models.ridge import Regression
 from cityjax.tasks import blocks, forecast_figures, intervals
@@ -40,6 +41,23 @@ class ClosedForm(NamedTuple):
 
 
 Forecaster = Model | ClosedForm
+
+
+class Training(NamedTuple):
+    """How a forecaster learns.
+
+    learner, train: what learns, and what from. text: what a result says of it. steps: updates, of
+    a closed form. early: the learner whose errors on validation give intervals, where that is not
+    the one of the forecasts. solution: of a closed form that is fitted again, which one a forecast
+    is by, at each row of the series [T].
+    """
+
+    learner: Learner
+    train: Source
+    text: Mapping[str, str]
+    steps: int | None = None
+    early: Learner | None = None
+    solution: np.ndarray | None = None
 
 
 def forecast_experiment(
@@ -68,68 +86,41 @@ def forecast_experiment(
         raise DataError(
             f"refit_every={refit_every} is for refit=true and model=ridge, which learns on by sums"
         )
-    rolled = None if refit_every is None else blocks.rolled(problem, refit_every)
-    if rolled is not None:
-        problem = problem._replace(data={**problem.data, "solution": rolled.solution})
-    lengths = {"history": problem.history, "horizon": problem.horizon}
-    parts = forecast.evaluation(
-        problem.data, problem.origins, problem.rows, batch_size=EVALUATION_BATCH, **lengths
-    )
-    validation, text = parts["validation"], describe(problem)
-    steps, selected, earlier = None, not refit, None
-    if refit:
-        text["refit"] = "on train and validation"
-        del parts["validation"]
     if isinstance(forecaster, ClosedForm):
-        if forecaster.folds:
-            learnt, plan = blocks.folded(problem, forecaster.folds, refit=refit)
-            text["penalties"] = f"by the errors on {len(plan.fits)} blocks of what is learnt from"
-        else:
-            learnt, plan = blocks.one_pass(problem, refit=refit)
-        if rolled is not None:
-            learnt, plan = [*learnt, *rolled.blocks], blocks.followed(plan, len(rolled.blocks))
-            often = "step" if refit_every == 1 else f"{refit_every:,} steps"
-            text["refit"] += f", and every {often} on what has come by then"
-        batches = blocks.in_blocks(problem, learnt, batch_size)
-        train, steps, selected = batches.source, batches.count, False
-        learner = closed_form(
-            forecaster.regression,
-            steps=batches.count,
-            penalties=forecaster.penalties,
-            plan=plan,
-            per_sensor=forecaster.per_sensor,
-            complete=bool(problem.series.observed.all()) and problem.protocol.whole,
-            importance=forecaster.importance,
-            metrics=problem.metrics,
-        )
-        if plan.early is not None:
-            earlier = early_solution(learner)
+        training = _by_sums(problem, forecaster, batch_size, refit=refit, every=refit_every)
     else:
-        origins, rows = problem.origins["train"], problem.rows["train"]
-        if refit:
-            origins, rows = blocks.joined(problem.origins), (0, problem.rows["validation"][1])
-        train = forecast.train_source(problem.data, origins, rows, batch_size=batch_size, **lengths)
         error = _loss(problem, loss)
-        learner = supervised(forecaster, error, optimizer, problem.metrics)
-        if members > 1:
-            learner = average([learner] * members, error, problem.metrics)
-            text["members"] = f"the mean of {members} models, of quantiles level by level"
-    if earlier is not None:
-        text["intervals"] += "; validation errors of the solution before the refit"
-    elif refit:
-        del text["intervals"]
-    whole = lead_name((1, problem.horizon))
+        training = _by_gradients(
+            problem, forecaster, error, optimizer, batch_size, members=members, refit=refit
+        )
+    solution = {} if training.solution is None else {"solution": training.solution}
+    parts = forecast.evaluation(
+        {**problem.data, **solution},
+        problem.origins,
+        problem.rows,
+        history=problem.history,
+        horizon=problem.horizon,
+        batch_size=EVALUATION_BATCH,
+    )
+    learner, text = training.learner, {**describe(problem), **training.text}
+    validation = parts["validation"]
+    if refit:
+        del parts["validation"]
+        if training.early is None:
+            del text["intervals"]
+        else:
+            text["intervals"] += "; validation errors of the solution before the refit"
 
     def forecasts(states: Iterable[State]) -> dict[str, np.ndarray]:
         """Return the mean of some states' forecasts of each part's windows, padded rows left out.
 
         Of validation where their errors there are to give intervals.
         """
-        if earlier is None:
+        if training.early is None:
             means = predict_mean(learner, states, parts)
         else:
             states = list(states)
-            means = predict_mean(earlier, states, {"validation": validation})
+            means = predict_mean(training.early, states, {"validation": validation})
             means |= predict_mean(learner, states, parts)
         return {part: values[: len(problem.origins[part])] for part, values in means.items()}
 
@@ -137,21 +128,84 @@ def forecast_experiment(
         del key
         return _intervals(problem, forecasts([state]))
 
+    selected = not refit and training.steps is None
     return Experiment(
         learner,
-        train=train,
+        train=training.train,
         evaluation=parts,
         metrics=problem.metrics,
         baselines=functools.partial(baselines, problem),
         figures=lambda state: forecast_figures.figures(problem, forecasts([state])),
-        final=None if refit and earlier is None else final,
+        final=final if "intervals" in text else None,
         ensemble=lambda states: ensemble_scores(problem, forecasts(states)),
-        better=intervals.better(whole),
+        better=intervals.better(lead_name((1, problem.horizon))),
         select=f"validation/{problem.select}" if selected else None,
-        steps=steps,
+        steps=training.steps,
         protocol=text,
         data=data,
     )
+
+
+def _by_sums(
+    problem: Problem, forecaster: ClosedForm, batch_size: int, *, refit: bool, every: int | None
+) -> Training:
+    """Return one pass over the blocks that a closed form learns from."""
+    text = {"refit": "on train and validation"} if refit else {}
+    if forecaster.folds:
+        learnt, plan = blocks.folded(problem, forecaster.folds, refit=refit)
+        text["penalties"] = f"by the errors on {len(plan.fits)} blocks of what is learnt from"
+    else:
+        learnt, plan = blocks.one_pass(problem, refit=refit)
+    solution = None
+    if every is not None:
+        later, solution = blocks.rolled(problem, every)
+        learnt, plan = [*learnt, *later], plan._replace(later=len(later))
+        often = "step" if every == 1 else f"{every:,} steps"
+        text["refit"] += f", and every {often} on what has come by then"
+    batches = blocks.in_blocks(problem, learnt, batch_size)
+    learner = closed_form(
+        forecaster.regression,
+        steps=batches.count,
+        penalties=forecaster.penalties,
+        plan=plan,
+        per_sensor=forecaster.per_sensor,
+        complete=bool(problem.series.observed.all()) and problem.protocol.whole,
+        importance=forecaster.importance,
+        metrics=problem.metrics,
+    )
+    early = None if plan.early is None else early_solution(learner)
+    return Training(learner, batches.source, text, batches.count, early, solution)
+
+
+def _by_gradients(
+    problem: Problem,
+    model: Model,
+    loss: Callable[[Any, Any], tuple[jax.Array, jax.Array]],
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    *,
+    members: int,
+    refit: bool,
+) -> Training:
+    """Return supervised training on shuffled windows, of several models side by side."""
+    origins, rows = problem.origins["train"], problem.rows["train"]
+    text = {}
+    if refit:
+        origins, rows = blocks.joined(problem.origins), (0, problem.rows["validation"][1])
+        text["refit"] = "on train and validation"
+    train = forecast.train_source(
+        problem.data,
+        origins,
+        rows,
+        history=problem.history,
+        horizon=problem.horizon,
+        batch_size=batch_size,
+    )
+    learner = supervised(model, loss, optimizer, problem.metrics)
+    if members > 1:
+        learner = average([learner] * members, loss, problem.metrics)
+        text["members"] = f"the mean of {members} models, of quantiles level by level"
+    return Training(learner, train, text)
 
 
 def _loss(problem: Problem, name: str) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
