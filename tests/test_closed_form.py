@@ -245,6 +245,16 @@ def test_features_that_follow_from_each_other_are_not_weighed_by_rounding(rows, 
         np.testing.assert_allclose(found[0, 1:, lead], least / std, atol=1e-4)
 
 
+def test_small_values_are_regressed_as_large_ones_are(rows):
+    x, y, mask = rows
+    learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, complete=False)
+    small = np.concatenate([x[..., :1], 1e-6 * x[..., 1:]], axis=-1)
+    found = trained(learner, small, 1e-6 * y, mask).params["weights"]
+    wanted = trained(learner, x, y, mask).params["weights"]
+    np.testing.assert_allclose(found[:, 1:], wanted[:, 1:], atol=1e-3)
+    assert np.abs(wanted[:, 1:]).max() > 0.5
+
+
 def test_a_step_says_which_share_of_its_targets_is_observed(rows):
     learner = closed_form(PLAIN, steps=4, penalties=PENALTIES, complete=False)
     batch = next(batches(*rows))

@@ -11,9 +11,10 @@ from cityjax.report import figures as drawing
 from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
 from cityjax.tasks import forecast_figures
+from cityjax.tasks.conformity import LINEAR, Scale, bounds, conformity
 from cityjax.tasks.forecast_errors import calibrated, covered, measured, phases, points_of
 from cityjax.tasks.forecast_figures import duration, figures, places, shown_sensors, stretch
-from cityjax.tasks.intervals import LINEAR, Scale, bounds, conformity, interval_scores
+from cityjax.tasks.intervals import interval_scores
 from cityjax.tasks.problem import make_problem
 from cityjax.tasks.scores import measure, truth
 

@@ -22,7 +22,8 @@ from cityjax.forecasting import MODELS, ForecastConfig
 from cityjax.models.ridge import autoregression
 from cityjax.report.compare import compare_runs
 from cityjax.run import load, main, run
-from cityjax.tasks import forecast_figures, intervals, scales
+from cityjax.tasks import forecast_figures, scales
+from cityjax.tasks.conformity import LINEAR
 from cityjax.tasks.forecasting import ClosedForm
 from cityjax.tasks.problem import make_problem
 from cityjax.tasks.scores import baselines, measure, truth
@@ -378,7 +379,7 @@ def test_a_refit_of_a_network_has_no_intervals(town, tmp_path, no_figures):
     given = [*arguments("synthetic_city", "stid"), f"data={town}", "history=12", "horizon=6"]
     result = run([*given, "refit=true", f"workdir={tmp_path / 'run'}"])
     assert not [key for key in result.metrics if "coverage" in key]
-    assert "intervals" not in result.result["protocol"]
+    assert result.result["protocol"]["intervals"].startswith("none: ")
 
 
 @pytest.mark.parametrize(
@@ -667,7 +668,7 @@ def test_intervals_are_of_the_scale_of_counts_that_a_forecaster_works_in(name):
     scale = scales.interval_scale(other, (name,))
     assert scale.lowest == -np.inf and "below 0" not in scale.text
     for linear in ((), ("standard", name), ("last",)):
-        assert scales.interval_scale(problem, linear) == intervals.LINEAR
+        assert scales.interval_scale(problem, linear) == LINEAR
 
 
 def test_a_run_in_the_scale_of_roots_says_so_and_has_narrower_intervals_for_counts(tmp_path):

@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 
 from cityjax.tasks import intervals
+from cityjax.tasks.conformity import LINEAR, Scale, bounds, conformity
 from cityjax.tasks.intervals import (
     EDGES,
     HALF_LIFE,
-    LINEAR,
     RATE,
-    Scale,
-    bounds,
     conformal_quantile,
-    conformity,
     half_width,
     interval_scores,
     online_factor,
@@ -52,7 +49,7 @@ def test_a_forecast_that_is_no_number_leaves_the_other_scores_as_they_are(lost):
     assert conformity(quantiles, targets, every)[0, 0, 1] == 1
 
 
-ROOT = Scale(np.sqrt, np.square, lowest=0.0)  # of what is not below 0
+ROOT = Scale(np.sqrt, lambda root: np.sign(root) * np.square(root), lowest=0.0)
 
 
 def test_errors_and_ends_in_the_scale_of_roots_by_hand():
@@ -79,6 +76,79 @@ def test_a_target_below_the_lowest_end_is_a_miss_however_wide_the_interval():
     assert found["coverage_90"] == 0.75 and found["width_90"] == 15  # from 0, not from -5, to 15
     assert found["coverage_90_online"] == 0.75  # its factor never falls below 1 here
     assert interval_scores(outputs, seen, origins)["coverage_90"] == 1
+
+
+@pytest.mark.parametrize("quantiles", [False, True])
+def test_coverage_is_what_lies_between_the_ends_where_forecasts_are_below_the_lowest(quantiles):
+    generator = np.random.default_rng(8)
+    outputs, truth = {}, {}
+    for part in ("validation", "test"):
+        centre = generator.normal(1, 4, (200, 2, 5))
+        spread = np.exp(generator.normal(0, 1, (2, 200, 2, 5)))
+        levels = np.stack([centre - spread[0], centre, centre + spread[1]], axis=-1)
+        outputs[part] = levels if quantiles else centre
+        values = np.maximum(np.round(centre + 3 * generator.normal(size=centre.shape)), 0)
+        truth[part] = values, np.ones(values.shape, bool)
+    truth["test"][0][::9] = -1
+    origins = {"validation": np.arange(200), "test": np.arange(202, 402)}
+    found = interval_scores(outputs, truth, origins, scale=ROOT)
+    scores = conformity(outputs["validation"], *truth["validation"], ROOT)
+    half = half_width(scores, 0.9)
+    ends = [bounds(outputs["test"][:, h], np.tile(half[h], (200, 1)), ROOT) for h in range(2)]
+    low, high = np.stack(ends, axis=2)
+    values = truth["test"][0]
+    slack = 1e-5 * np.abs(values)
+    inside = (low - slack <= values) & (values <= high + slack)
+    assert found["coverage_90"] == pytest.approx(inside.mean(), abs=1e-9)
+    assert found["width_90"] == pytest.approx((high - low).mean())
+    assert low.min() == 0 and 0.7 < found["coverage_90"] < 0.9
+
+
+def test_targets_that_no_interval_reaches_widen_none():
+    generator = np.random.default_rng(9)
+    values = generator.gamma(4, 5, (300, 4, 1))
+    outputs = {"validation": np.full((150, 4, 1), 20.0), "test": np.full((150, 4, 1), 20.0)}
+    found = []
+    for wrong in (0, 5):
+        test = values[150:].copy()
+        test[40 : 40 + wrong] = -50.0
+        truth = {"validation": values[:150], "test": test}
+        truth = {part: (array, np.ones(array.shape, bool)) for part, array in truth.items()}
+        origins = {"validation": np.arange(150), "test": np.arange(150, 300)}
+        found.append(interval_scores(outputs, truth, origins, scale=ROOT))
+    assert found[1]["width_90_online"] == pytest.approx(found[0]["width_90_online"], rel=0.1)
+    assert found[1]["coverage_90_online"] < found[0]["coverage_90_online"]
+
+
+def test_beside_a_quantile_that_has_collapsed_the_other_side_stays_as_it_is():
+    generator = np.random.default_rng(10)
+    outputs, truth = {}, {}
+    for part in ("validation", "test"):
+        values = generator.normal(size=(400, 1, 3))
+        outputs[part] = np.broadcast_to([-1e-4, 0.0, 1.5], (400, 1, 3, 3))
+        truth[part] = values, np.ones(values.shape, bool)
+    origins = {"validation": np.arange(400), "test": np.arange(401, 801)}
+    found = interval_scores(outputs, truth, origins)
+    assert found["coverage_90"] == pytest.approx(0.9, abs=0.03)
+    assert found["width_90"] < 3 * 2 * 1.645
+
+
+def test_rounding_parts_no_ties():
+    counts = np.random.default_rng(11).poisson(30, (400, 1, 4)).astype(np.float32)
+    shown = {"validation": counts[:200], "test": counts[200:]}
+    origins = {"validation": np.arange(200), "test": np.arange(201, 401)}
+    truth = {
+        part: (np.roll(array, 1, axis=0), np.full(array.shape, True))
+        for part, array in shown.items()
+    }
+    truth["test"][0][:, :, 3] = shown["test"][:, :, 3]
+    truth["validation"][0][:, :, 3] = shown["validation"][:, :, 3]  # one that never errs
+    noisy = {part: array * np.float32(1 + 2e-7) - np.float32(1e-6) for part, array in shown.items()}
+    assert np.abs(noisy["test"] - shown["test"]).max() > 0
+    exact, other = (interval_scores(outputs, truth, origins) for outputs in (shown, noisy))
+    for name, value in exact.items():
+        # A recent score may fall into the bin beside it, a twentieth away.
+        assert other[name] == pytest.approx(value, rel=1e-2 if "online" in name else 1e-4), name
 
 
 def test_where_errors_are_alike_in_a_scale_its_intervals_are_narrower_for_the_same_coverage():

@@ -255,8 +255,10 @@ def ridge(sums: Moments, penalties: jax.Array) -> jax.Array:
     average = moment[..., 0, :] / count[..., 0]  # [L, G, H / L]
     centred = gram / count - mean[..., :, None] * mean[..., None, :]
     variance = jnp.diagonal(centred, axis1=-2, axis2=-1)
-    # What hardly varies (the constant, a covariate of another season) takes no part.
-    varies = variance > 1e-6 * (1 + jnp.square(mean))
+    # What hardly varies (the constant, a covariate of another season) takes no part: beside its
+    # mean, or beside what is regressed where that is smaller than its usual size, about 1.
+    size = jnp.minimum(1, sums.square.max(axis=-1)[None, :, None] / count[..., 0])  # [L, G, 1]
+    varies = variance > 1e-6 * (size + jnp.square(mean))
     scale = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)
     # One at a time: on CPU devices a batched eigh hands its parts to the pool of threads that the
     # devices themselves run in, and eight of them, each in a thread, wait there for ever.

@@ -7,8 +7,9 @@ import numpy as np
 
 from cityjax.data.forecast import clock
 from cityjax.data.series import Series
+from cityjax.tasks.conformity import conformity
 from cityjax.tasks.intervals import (
-    conformity,
+    TIE,
     coverage,
     half_width,
     in_half_widths,
@@ -173,6 +174,6 @@ def covered(
             found.share.setdefault(kind, []).append(share)
             found.width.setdefault(kind, []).append(width)
         if each.any():
-            inside = (scores <= by).sum(axis=(0, 1))
+            inside = (scores <= by * (1 + TIE)).sum(axis=(0, 1))
             found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))
     return found

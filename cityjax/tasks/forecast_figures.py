@@ -12,6 +12,7 @@ from cityjax.report import forecasts
 from cityjax.report.maps import Places, graph_layout, sensor_map
 from cityjax.report.style import message
 from cityjax.report.tables import format_value, metric_label
+from cityjax.tasks.conformity import bounds
 from cityjax.tasks.forecast_errors import (
     DAY,
     HOUR,
@@ -27,7 +28,7 @@ from cityjax.tasks.forecast_errors import (
     points_of,
     unit_of,
 )
-from cityjax.tasks.intervals import NOMINAL, bounds
+from cityjax.tasks.intervals import NOMINAL
 from cityjax.tasks.problem import Problem
 from cityjax.tasks.scores import floors_of
 

@@ -107,7 +107,7 @@ def forecast_experiment(
     if refit:
         del parts["validation"]
         if training.early is None:
-            del text["intervals"]
+            text["intervals"] = "none: there is no error of what has not learnt from validation"
         else:
             text["intervals"] += "; validation errors of the solution before the refit"
 
@@ -136,7 +136,7 @@ def forecast_experiment(
         metrics=problem.metrics,
         baselines=functools.partial(baselines, problem),
         figures=lambda state: forecast_figures.figures(problem, forecasts([state])),
-        final=final if "intervals" in text else None,
+        final=None if refit and training.early is None else final,
         ensemble=lambda states: ensemble_scores(problem, forecasts(states)),
         better=intervals.better(lead_name((1, problem.horizon))),
         select=f"validation/{problem.select}" if selected else None,

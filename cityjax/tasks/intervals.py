@@ -5,39 +5,25 @@ validation's; where they drift, the online interval widens and narrows by what h
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.special import ndtri
+
+from cityjax.tasks.conformity import LINEAR, Scale, bounds, conformity
 
 NOMINAL = 0.9
 RATE = 0.1  # at which the online interval follows its own misses, one step ahead
 # Steps after which a score counts half: of sensors that err independently, of those that do as one.
 HALF_LIFE = (10, 60)
 EDGES = np.exp(np.arange(-60, 61) / 20)  # of the bins that online scores are counted in
-UNSEEN = len(EDGES) + 1  # the bin of a score that is NaN
+UNSEEN = len(EDGES) + 1  # the bin of a score that is no number
 PROTOCOL = (
     "90 %, split-conformal on validation by sensor and lead; online: scaled to cover the recent "
     "errors that are known at each origin, pooled over sensors"
 )
+TIE = 1e-5  # of a score, by which rounding may part two that are the same
 FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors are pooled
-
-
-class Scale(NamedTuple):
-    """The scale in which errors are alike: of counts that of their roots, say.
-
-    forward, backward: to the scale and back from it, value by value, rising. lowest: what targets
-    are not below, in the data's unit, so that no interval needs to be. text: what to say of it.
-    """
-
-    forward: Callable[[np.ndarray], np.ndarray]
-    backward: Callable[[np.ndarray], np.ndarray]
-    lowest: float = -math.inf
-    text: str = ""
-
-
-LINEAR = Scale(lambda values: values, lambda values: values)
 
 
 def better(at: str) -> dict[str, str]:
@@ -93,65 +79,16 @@ def coverage(
     inside = width = 0.0
     for lead in range(len(half)):  # one at a time: ends are as many as forecasts
         ends = half[lead] * factor[:, lead, None]
-        inside += (scores[:, lead] <= ends).sum()
+        inside += (scores[:, lead] <= ends * (1 + TIE)).sum()
         low, high = bounds(outputs[:, lead], ends, scale)
         width += ((high - low) / unit)[seen[:, lead]].sum()
     count = seen.sum()
     return (float(inside / count), float(width / count)) if count else (math.nan, math.nan)
 
 
-def conformity(
-    outputs: np.ndarray, targets: np.ndarray, mask: np.ndarray, scale: Scale = LINEAR
-) -> np.ndarray:
-    """Return how far each target lies from its forecast in a scale: [W, H, N], NaN where masked.
-
-    Of a point, |y - p|; of quantiles, the distance from the middle one in units of that of the
-    outer one on the same side (Romano et al. 2019 in its scaled form): 1 lies on the outer one.
-    A target below the scale's lowest is infinitely far, a forecast that is no number has none.
-    """
-    below = targets < scale.lowest
-    targets, outputs = scale.forward(targets), scale.forward(outputs)
-    if outputs.ndim == 3:
-        distance = targets - outputs
-        np.abs(distance, out=distance)
-    else:
-        middle = outputs[..., outputs.shape[-1] // 2]
-        side = np.where(targets > middle, outputs[..., -1] - middle, middle - outputs[..., 0])
-        distance = np.abs(targets - middle) / np.maximum(side, 1e-6 * _size(side))
-    known = np.isfinite(distance) & mask
-    distance[below] = np.inf
-    distance[~known] = np.nan
-    return distance
-
-
 def leave_out_unjudged(scores: np.ndarray, half: np.ndarray) -> None:
     """Set scores [W, H, N] of test to NaN where `half` [H, N] is: no target can lie inside."""
     scores[:, np.isnan(half)] = np.nan
-
-
-def bounds(
-    outputs: np.ndarray, half: np.ndarray, scale: Scale = LINEAR
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of intervals [..., N] that reach `half` in units of `conformity`.
-
-    outputs: points [..., N], or rising quantiles [..., N, Q]; half: of as many axes as points.
-    """
-    outputs = scale.forward(outputs)
-    if outputs.ndim == half.ndim:
-        ends = outputs - half, outputs + half
-    else:
-        middle = outputs[..., outputs.shape[-1] // 2]
-        ends = (
-            middle - half * (middle - outputs[..., 0]),
-            middle + half * (outputs[..., -1] - middle),
-        )
-    low, high = (np.maximum(scale.backward(end), scale.lowest) for end in ends)
-    return low, high
-
-
-def _size(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return max(float(np.abs(known).max(initial=0)), float(np.finfo(np.float32).tiny))
 
 
 def half_width(scores: np.ndarray, nominal: float) -> np.ndarray:
@@ -213,12 +150,14 @@ def online_factor(
     factor = recent_quantile(ratios, origins, nominal)
     # Of how many origins the target at a lead is not later than this origin: [W, H].
     known = np.searchsorted(origins["test"], origins["test"][:, None] - leads - 1, side="right")
-    seen = (~np.isnan(test)).sum(axis=2)
+    reached = np.isfinite(test)  # a target that no interval reaches says nothing of their width
+    seen = reached.sum(axis=2)
     rate = np.where(seen > 0, RATE / np.sqrt(leads + 1), 0)
     logarithm = np.zeros((windows + 1, horizon))  # after as many origins as the row's number
     for window in range(windows):
         factor[window] *= np.exp(logarithm[known[window], leads])
-        share = (test[window] > factor[window, :, None]).sum(axis=1) / np.maximum(seen[window], 1)
+        over = (test[window] > factor[window, :, None] * (1 + TIE)) & reached[window]
+        share = over.sum(axis=1) / np.maximum(seen[window], 1)
         logarithm[window + 1] = logarithm[window] + rate[window] * (share - (1 - nominal))
     return factor
 
@@ -274,7 +213,7 @@ def _bins(
     for part, values in ratios.items():
         rows = origins[part] - first
         for lead in range(shape[0]):  # one at a time: places are eight bytes each
-            known = ~np.isnan(values[:, lead])
+            known = np.isfinite(values[:, lead])
             places = np.searchsorted(EDGES, values[:, lead])
             # Parts may share an origin, of whose targets each has its own.
             bins[rows, lead] = np.where(known, places, bins[rows, lead])

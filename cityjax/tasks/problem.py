@@ -17,6 +17,7 @@ from cityjax.data.series import Series, covariates
 from cityjax.data.windows import fit_scaler
 from cityjax.metrics import Metric
 from cityjax.tasks import intervals
+from cityjax.tasks.conformity import LINEAR, Scale
 
 DAY = 86_400
 # What a forecaster may read beside the history of the values.
@@ -50,7 +51,7 @@ class Problem(NamedTuple):
     select: str
     quantiles: tuple[float, ...]
     text: Mapping[str, str]
-    interval_scale: intervals.Scale = intervals.LINEAR
+    interval_scale: Scale = LINEAR
 
     @property
     def train_stop(self) -> int:
@@ -278,6 +279,17 @@ def describe(problem: Problem) -> dict[str, str]:
         "metrics": "of z-scores by train" if protocol.standardised else f"in {unit}",
         "intervals": intervals.PROTOCOL + problem.interval_scale.text,
     }
+    lowest = problem.interval_scale.lowest
+    missed = int((series.values[start:stop] < lowest).sum())
+    if missed:
+        words["intervals"] += (
+            f"; {missed:,} values of test are below {lowest:g} and count as missed"
+        )
+    if levels := problem.quantiles:
+        words["quantiles"] = (
+            f"{', '.join(f'{level:g}' for level in levels)}; coverage and width without a level are"
+            f" of the outer two, {100 * (levels[-1] - levels[0]):g} %"
+        )
     if protocol.drop_last:
         words["drop_last"] = f"test windows beyond a multiple of {protocol.drop_last} are left out"
     return {**words, **problem.text, **protocol.text}

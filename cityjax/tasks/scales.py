@@ -14,8 +14,8 @@ from cityjax.data.moments import moments
 from cityjax.data.windows import fit_scaler
 from cityjax.errors import spell
 from cityjax.models import transforms
+from cityjax.tasks.conformity import LINEAR, Scale
 from cityjax.tasks.forecasting import ClosedForm, Forecaster
-from cityjax.tasks.intervals import LINEAR, Scale
 from cityjax.tasks.problem import Problem
 
 COUNTS = ("root", "logarithm")
@@ -86,7 +86,8 @@ def interval_scale(problem: Problem, scale: tuple[str, ...]) -> Scale:
         _by_value(change.forward),
         _by_value(change.backward),
         lowest=0.0 if counts else -math.inf,
-        text=f"; errors are of the {scale[0]}" + (", no end is below 0" if counts else ""),
+        text=f"; errors are measured in the scale of the {scale[0]}"
+        + (", no end is below 0" if counts else ""),
     )
 
 
