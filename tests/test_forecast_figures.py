@@ -97,6 +97,18 @@ def test_the_lines_are_the_truth_the_forecast_and_the_floor_of_the_right_sensors
         assert sum(name.endswith("the best floor here") for name in names) == 1
 
 
+def test_a_floor_that_lies_far_off_does_not_flatten_the_rest():
+    series = city()
+    series.values[:250] += 5000  # all of train, and so its historical average
+    found = drawn(problem_of(series))
+    for axes in found["forecast_at_the_first_lead"].axes:
+        bottom, top = axes.get_ylim()
+        assert np.nanmax(line(axes, FLOORS - 1)) > 4000 and top < 200
+        for own in (line(axes, FLOORS), line(axes, FLOORS + 1)):
+            assert bottom <= np.nanmin(own) and np.nanmax(own) <= top
+    assert found["reliability"].axes[1].get_yscale() == "log"
+
+
 def test_long_names_leave_the_maps_and_the_titles_their_room():
     names = tuple(f"Station at the corner of Long Street, number {n}, north side" for n in range(5))
     found = drawn(problem_of(city()._replace(sensors=names)))

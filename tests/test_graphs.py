@@ -142,7 +142,11 @@ def test_edges_by_name():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: graphs.from_edges(["a"], [("x", "a", 1.0)]), "joins two of the sensors"),
+        (
+            lambda: graphs.from_edges(["a"], [("x", "a", 1.0)]),
+            "two of the sensors: compare their names, x there and a here",
+        ),
+        (lambda: graphs.from_edges(["a"], []), "joins two of the sensors$"),
         (lambda: graphs.from_edges(["a"], [("a", "a", np.nan)]), "from a to a has value nan"),
         (
             lambda: graphs.from_edges(

@@ -361,6 +361,16 @@ def test_a_sweep_has_three_numbers_in_eighty_columns_and_none_is_broken():
     assert [line.count("228.8 ± 1.4") for line in lines[4:]] == [3, 3]
 
 
+def test_numbers_too_long_for_the_terminal_leave_it_whole():
+    keys = [f"test/mae@{lead}" for lead in (1, 6, 12, 24)]
+    entry = {"mean": 9_876_543_210_000.0, "ci95": 1_234_567_891_000.0}
+    result = make_result(metrics=dict.fromkeys(keys, entry), better={})
+    lines = printed(sweep_table([(["model=a"], result), (["model=b"], result)])).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("9,876,543,210,000 ± 1,234,567,891,000" in line for line in lines) == 2
+    assert "in a wider terminal also: test/mae@24" in lines
+
+
 def test_a_caption_takes_the_width_of_the_terminal():
     table = TextTable(
         "a title longer than the table", ["x"], ["y"], [(["a"], [Cell("1")])], "z" * 70

@@ -10,6 +10,7 @@ import numpy as np
 
 from cityjax.data.files import DataError
 from cityjax.data.moments import moments
+from cityjax.errors import spell
 
 EARTH_RADIUS = 6371.0088  # km, the mean radius
 NEIGHBOURS = 8  # of a correlation graph, where nothing else is said
@@ -101,8 +102,11 @@ def from_edges(
     """
     place = {str(sensor): index for index, sensor in enumerate(sensors)}
     found: dict[tuple[int, int], float] = {}
+    other = ""
     for start, end, value in edges:
-        if str(start) not in place or str(end) not in place:
+        unknown = [str(name) for name in (start, end) if str(name) not in place]
+        if unknown:
+            other = unknown[0]
             continue
         if not np.isfinite(value):
             raise DataError(f"the edge from {start} to {end} has value {value}")
@@ -113,7 +117,8 @@ def from_edges(
                     f"the edge from {start} to {end} has two values, {found[pair]:g} and {value:g}"
                 )
     if not found:
-        raise DataError("no edge of the list joins two of the sensors: compare their names")
+        names = f": compare their names, {spell(other)} there and {spell(str(sensors[0]))} here"
+        raise DataError(f"no edge of the list joins two of the sensors{names if other else ''}")
     matrix = np.full((len(place), len(place)), absent)
     rows, columns = np.array(list(found)).T
     matrix[rows, columns] = list(found.values())

@@ -102,7 +102,11 @@ def _read_matrix(path: Path, sensors: Sequence[str], in_order: bool) -> np.ndarr
             message = (
                 f"{height} rows and {width} columns below a header are no matrix of the {size}"
             )
-            raise refusal(path, f"{message} sensors: name them there, or write {size} by {size}")
+            raise refusal(
+                path,
+                f"{message} sensors: name them there, or write {size} by {size}; a list of pairs"
+                " belongs into edges.csv",
+            )
         columns = [first + place for place in places_of(path, names, sensors)]
         rows = columns if not first else places_of(path, _names(batch, 0), sensors, batch.rows)
     weights = numbers(table, batch, columns)

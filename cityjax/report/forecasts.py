@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,6 +30,7 @@ DATES = ["%Y", "%b", "%a %d %b", "%H:%M", "%H:%M", "%H:%M:%S"]
 ZEROS = ["", "%Y", "%a %d %b", "%a %d %b", "%H:%M", "%H:%M"]
 SHAPES = "sD^v<>pPX*hd"  # of published rows
 MARKED = 40  # points of a line up to which each has a marker
+FAR = 2  # times the range of truth, forecast and interval, beyond which floors are not followed
 
 
 class Stretch(NamedTuple):
@@ -76,6 +78,7 @@ def stretches(times: np.ndarray, shown: Sequence[Stretch], *, unit: str, interva
             alone = _alone(y)  # no line leads to them
             axes.plot(x[alone], y[alone], ".", color=color, markersize=4)
         axes.margins(x=0.01)
+        _onto(axes, each)
         axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     locator = AutoDateLocator(minticks=5, maxticks=11)
     below = rows[-1].xaxis
@@ -94,6 +97,17 @@ def stretches(times: np.ndarray, shown: Sequence[Stretch], *, unit: str, interva
     known = any(each.low is not None for each in shown)
     legend(figure, [h for h in handles if known or not isinstance(h, Patch)])
     return figure
+
+
+def _onto(axes: Axes, shown: Stretch) -> None:
+    """Let floors that lie far off leave the axes: the rest would be one flat line on them."""
+    parts = (shown.truth, shown.forecast, shown.low, shown.high)
+    own = np.concatenate([_float(part) for part in parts if part is not None])
+    own = own[np.isfinite(own)]
+    bottom, top = axes.get_ylim()
+    if len(own) and top - bottom > FAR * np.ptp(own) > 0:
+        room = 0.05 * np.ptp(own)
+        axes.set_ylim(own.min() - room, own.max() + room)
 
 
 def _float(values: Any) -> np.ndarray:
@@ -201,7 +215,9 @@ def reliability(
     if sensors is not None:
         left.fill_between(percent, *(100 * _float(sensors)), **BAND)
         handles.append(Patch(**BAND, label="80 % of the sensors (split-conformal)"))
-    right.set_ylim(bottom=0.0)
+    value_axis(right, "", np.concatenate([_float(widths) for widths in width.values()]))
+    if right.get_yscale() == "linear":
+        right.set_ylim(bottom=0.0)
     for axes in (left, right):
         axes.set_xticks(percent)
     legend(figure, handles)

@@ -69,7 +69,7 @@ def format_value(key: str, mean: float | None, ci95: float | None = None) -> str
         interval = "" if half is None else f" ± {half:.2g}"
         return f"{value:.4g}{interval}{unit}"
     separator = "," if abs(value) >= 10_000 else ""
-    interval = "" if half is None else f" ± {half:.{decimals if half else 0}f}"
+    interval = "" if half is None else f" ± {half:,.{decimals if half else 0}f}"
     shown = f"{value:{separator}.{decimals}f}"
     if half is None and decimals and not percent:
         shown = shown.rstrip("0").rstrip(".")

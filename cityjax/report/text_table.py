@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -40,9 +40,23 @@ class TextTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Render within the width that there is, the caption over all of it."""
         yield Text(f"{self.title}\n", style="bold")
-        yield self._within(options.max_width)
+        fitting = self._fitting(options.max_width)
+        yield fitting._within(options.max_width)
+        if lacking := self.numbers[len(fitting.numbers) :]:
+            yield Text(f"\nin a wider terminal also: {', '.join(lacking)}")
         if self.caption:
             yield Text(f"\n{self.caption}")
+
+    def _fitting(self, width: int) -> "TextTable":
+        """Return the table with as many of its first columns of numbers as there is room for."""
+        count = len(self.numbers)
+        while count > 1 and self._first(count)._least() > width:
+            count -= 1
+        return self._first(count)
+
+    def _first(self, count: int) -> "TextTable":
+        rows = [(texts, cells[:count]) for texts, cells in self.rows]
+        return replace(self, numbers=self.numbers[:count], rows=rows)
 
     def _within(self, width: int) -> Table:
         texts, numbers = self._widths(width)
@@ -60,13 +74,7 @@ class TextTable:
 
     def _widths(self, width: int) -> tuple[list[int], list[int]]:
         """Widths of the columns of texts and of numbers: keys are whole where there is room."""
-        rows = [[str(text) for text in texts] for texts, _ in self.rows]
-        full = [max(map(cell_len, column)) for column in zip(self.texts, *rows, strict=True)]
-        lengths = [
-            max([0, *(cell_len(cells[index].text) for _, cells in self.rows)])
-            for index in range(len(self.numbers))
-        ]
-        columns = list(zip(lengths, self.numbers, strict=True))
+        full, columns = self._texts(), self._numbers()
         between = GAP * (len(full) + len(columns) - 1)
         roomy = [max(9, length, *map(cell_len, name.split(" "))) for length, name in columns]
         if sum(full) + sum(roomy) + between <= width:
@@ -78,6 +86,24 @@ class TextTable:
                 tight[index], spare = tight[index] + more, spare - more
             return full, tight
         return _shares(full, width - sum(tight) - between), tight
+
+    def _texts(self) -> list[int]:
+        """The longest of each column of texts."""
+        rows = [[str(text) for text in texts] for texts, _ in self.rows]
+        return [max(map(cell_len, column)) for column in zip(self.texts, *rows, strict=True)]
+
+    def _numbers(self) -> list[tuple[int, str]]:
+        """The longest of each column of numbers, and its name."""
+        return [
+            (max([0, *(cell_len(cells[index].text) for _, cells in self.rows)]), name)
+            for index, name in enumerate(self.numbers)
+        ]
+
+    def _least(self) -> int:
+        """The width below which a number or the part of a name would be cut."""
+        texts = [min(size, NARROW) for size in self._texts()]
+        numbers = [max(length, *map(cell_len, _parts(name))) for length, name in self._numbers()]
+        return sum(texts) + sum(numbers) + GAP * (len(texts) + len(numbers) - 1)
 
 
 def _shares(full: Sequence[int], room: int) -> list[int]:

@@ -49,7 +49,10 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
             made.append(change)
         elif name == "typical_day":
             if "typical_day" not in problem.inputs:
-                raise DataError("scale has typical_day, which is not among the inputs")
+                raise DataError(
+                    "scale has typical_day, which is not among the inputs: add it to them, or leave"
+                    " it out of the scale"
+                )
             made.append(transforms.profile_residual())
         else:
             made.append({"instance": transforms.instance, "last": transforms.last}[name]())
