@@ -11,7 +11,7 @@ import numpy as np
 from cityjax.data.sources import Batches, Source, as_tree
 from cityjax.learner import Learner, State, Sums, data_key
 from cityjax.metrics import Metric, finalize
-from cityjax.parallel import Trainer
+from cityjax.parallel import Trainer, compiled
 
 
 class Hook(NamedTuple):
@@ -134,7 +134,17 @@ def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], Any]:
     def outputs(state: State, source: Source, number: jax.Array) -> Any:
         return learner.predict(state, source(data_key(state), number)["inputs"])
 
-    return outputs
+    programs: dict[Any, Any] = {}
+
+    def run(*arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        kinds = [(np.shape(x), np.result_type(x), getattr(x, "sharding", None)) for x in leaves]
+        key = structure, tuple(kinds)
+        if key not in programs:
+            programs[key] = compiled(outputs.lower(*arguments))
+        return programs[key](*arguments)
+
+    return run
 
 
 def predict_mean(

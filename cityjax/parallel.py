@@ -27,6 +27,9 @@ AXIS = "batch"
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 # An empty list cannot be written, so YNNPACK keeps reductions, where it makes no difference.
 _NO_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+# Its reductions are wrong where they are fused with what they reduce (jaxlib 0.10.2): of experts on
+# 32 windows of 129 sensors a fifth of what is forecast.
+_PRODUCTS_ALONE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 def choose(parallel: str, batch_size: int) -> str:
@@ -99,16 +102,17 @@ def choose_chunk(learner: Learner, source: Source, state: State) -> int:
 def compiled(lowered: Any) -> Any:
     """Compile a lowered program; on a CPU, convolutions and recurrences without YNNPACK.
 
-    XLA leaves convolutions and matrix products to YNNPACK there. Its products are mostly the faster
+    XLA leaves convolutions, matrix products and reductions to YNNPACK there, of which other
+    programs have the products alone. Its products are mostly the faster
     ones: a step of `mlp_mnist` takes a tenth longer without it. Its convolutions keep to one
     thread, with which a step of `cnn_mnist` takes a fifth longer on two cores; and inside
     `ops.recurrence` its products are the slower ones, an LSTM's step a tenth.
     """
     if jax.default_backend() == "cpu":
         text = lowered.as_text()
-        if "stablehlo.convolution" in text or "@recurrence" in text:
-            with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA without this option
-                return lowered.compile(compiler_options=_NO_YNNPACK)
+        without = "stablehlo.convolution" in text or "@recurrence" in text
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # an XLA without this option
+            return lowered.compile(compiler_options=_NO_YNNPACK if without else _PRODUCTS_ALONE)
     return lowered.compile()
 
 

@@ -680,7 +680,10 @@ def test_a_run_in_the_scale_of_roots_says_so_and_has_narrower_intervals_for_coun
         folder = run([*given, f"scale=[{scale}]", f"workdir={tmp_path / scale}"]).workdir
         found[scale] = json.loads((folder / "result.json").read_text())
     said = {scale: result["protocol"]["intervals"] for scale, result in found.items()}
-    assert said["root"] == said["standard"] + "; errors are of the root, no end is below 0"
+    assert (
+        said["root"]
+        == said["standard"] + "; errors are measured in the scale of the root, no end is below 0"
+    )
     for kind in ("", "_online"):
         rows = [result["metrics"] for result in found.values()]
         assert all(0.86 < row[f"test/coverage_90{kind}@1-3"]["mean"] < 0.94 for row in rows)
