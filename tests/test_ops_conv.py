@@ -12,6 +12,7 @@ from jax import export, lax
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
+from cityjax.ops import columns
 from cityjax.ops.conv import conv_general_dilated, conv_transpose
 
 NUMBERS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NHWDC", "HWDIO", "NHWDC")}
@@ -170,6 +171,44 @@ def test_a_random_convolution_equals_xla(seed):
     ours = convolution(conv_general_dilated, **arguments)
     xla = convolution(lax.conv_general_dilated, **arguments)
     assert_equal_to_xla(ours, xla, x, weights)
+
+
+@pytest.mark.parametrize("blockwise", [False, True])
+@pytest.mark.parametrize("seed", range(24))
+def test_a_random_convolution_whose_gradient_is_ours_equals_xla(seed, blockwise, monkeypatch):
+    random = np.random.default_rng(1000 + seed)
+    rank = 1 + seed % 2
+
+    def draw(low, high):
+        return tuple(map(int, random.integers(low, high + 1, rank)))
+
+    space, kernel, steps = draw(6, 11), draw(1, 4), draw(1, 3)
+    pads = tuple((int(low), int(high)) for low, high in random.integers(0, 4, (rank, 2)))
+    arguments = {"padding": pads, ("lhs_dilation" if seed % 3 else "window_strides"): steps}
+    channels, features = (int(n) for n in random.integers(1 + blockwise, 8, 2))
+    x, weights = arrays(space, channels, kernel, features, batch=7)
+    if blockwise:  # the columns of one image at a time, or of a few
+        monkeypatch.setattr(columns, "CACHE", int(random.choice([1, 20_000])))
+    ours = convolution(conv_general_dilated, **arguments)
+    text = str(jax.make_jaxpr(jax.grad(lambda w: ours(x, w).sum()))(weights))
+    assert "optimization_barrier" in text  # XLA's own has none
+    assert_equal_to_xla(ours, convolution(lax.conv_general_dilated, **arguments), x, weights)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "arguments"),
+    [
+        ((3, 3), {"padding": ((-1, 1), (-1, 1)), "feature_group_count": 2}),
+        ((9, 9), {"padding": ((-3, 3), (-3, 3))}),
+        ((3, 3), {"padding": ((-2, 1), (1, -1)), "rhs_dilation": (2, 2)}),
+        ((3, 3), {"padding": ((-9, 1), (-20, 30)), "feature_group_count": 2}),
+    ],
+)
+def test_padding_below_zero_is_right_where_the_gradient_is_xlas_too(kernel, arguments):
+    x, weights = arrays((12, 12), 4, kernel, 4)
+    weights = weights[..., : 4 // arguments.get("feature_group_count", 1), :]
+    ours = convolution(conv_general_dilated, **arguments)
+    assert_equal_to_xla(ours, convolution(lax.conv_general_dilated, **arguments), x, weights)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -379,6 +418,15 @@ def test_a_gradient_is_exported_for_any_number_of_images(weights_and_inputs):
     gradient = jax.jit(jax.grad(lambda weights, x: OURS(weights, x)))
     batch = jax.ShapeDtypeStruct(export.symbolic_shape("b,6,6,2"), x.dtype)
     exported = export.export(gradient, platforms=["cpu", "cuda", "tpu"])(weights, batch)
+    assert_trees_close(exported.call(weights, x), gradient(weights, x))
+
+
+def test_a_gradient_is_exported_for_images_of_any_size():
+    x, weights = arrays((6, 6), 2, (3, 3), 4)
+    convolve = convolution(conv_general_dilated, padding=((1, 1), (1, 1)))
+    gradient = jax.jit(jax.grad(lambda weights, x: jnp.sum(convolve(x, weights) ** 2)))
+    images = jax.ShapeDtypeStruct(export.symbolic_shape("b,h,h,2"), x.dtype)
+    exported = export.export(gradient, platforms=["cpu", "cuda", "tpu"])(weights, images)
     assert_trees_close(exported.call(weights, x), gradient(weights, x))
 
 

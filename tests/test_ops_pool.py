@@ -86,6 +86,20 @@ def test_a_random_max_pool_equals_flax(seed):
     np.testing.assert_array_equal(ours[1], flax[1])
 
 
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_random_strides_and_padding_equal_flax(seed, average):
+    random = np.random.default_rng(100 + seed)
+    rank = 1 + seed % 2
+    space, window = (tuple(map(int, random.integers(*ends, rank))) for ends in ((4, 12), (1, 5)))
+    strides = tuple(map(int, random.integers(1, 4, rank)))
+    padding = [tuple(map(int, random.integers(0, size, 2))) for size in window]
+    padding = ("SAME", "VALID", tuple(padding))[seed % 3]
+    x = jnp.asarray(random.integers(-3, 4, (3, *space, 2)), jnp.float32)
+    for ours, flax in zip(*ours_and_flax(x, window, strides, padding, average), strict=True):
+        np.testing.assert_allclose(ours, flax, atol=1e-5)
+
+
 @pytest.mark.parametrize(("shape", "window"), SWEEP)
 def test_avg_pool_equals_flax_with_gradients(shape, window):
     ours, flax = ours_and_flax(jax.random.normal(jax.random.key(1), shape), window, average=True)

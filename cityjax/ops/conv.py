@@ -80,6 +80,8 @@ def conv_general_dilated(
         and preferred_element_type in (None, lhs.dtype)
         and lhs.size > 0
         and rhs.size > 0
+        # Of an image whose size a program leaves open there is no telling how many fit a cache.
+        and all(isinstance(size, int) for size in lhs.shape[1:])
     )
     if covered:
         if isinstance(padding, str):
@@ -88,19 +90,25 @@ def conv_general_dilated(
         extents = zip(lhs.shape[1:-1], rhs.shape[:-2], dilation, pads, strict=True)
         if all((n - 1) * step + 1 + low + high >= size for n, size, step, (low, high) in extents):
             return _conv(lhs, rhs, strides, pads, dilation, precision)
-    return lax.conv_general_dilated(
-        lhs,
-        rhs,
-        window_strides,
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        dimension_numbers,
-        feature_group_count,
-        batch_group_count,
-        precision,
-        preferred_element_type,
-    )
+
+    def convolve(lhs, padding):
+        return lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            dimension_numbers,
+            feature_group_count,
+            batch_group_count,
+            precision,
+            preferred_element_type,
+        )
+
+    if isinstance(padding, str):
+        return convolve(lhs, padding)
+    return _cut(convolve, lhs, padding, dilation, numbers.lhs_spec[2:])
 
 
 def conv_transpose(
@@ -166,11 +174,7 @@ def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
 
 
 def _native(lhs, rhs, strides, pads, dilation, precision):
-    """Convolve as XLA does, which is never given negative padding.
-
-    Of a low one below 0 and a high one above, XLA on a CPU reads what lies beside the input
-    (openxla/xla#48713).
-    """
+    """Convolve as XLA does, channels last."""
     numbers = _channels_last(lhs.ndim - 2)
 
     def convolve(lhs, pads):
@@ -178,18 +182,28 @@ def _native(lhs, rhs, strides, pads, dilation, precision):
             lhs, rhs, strides, pads, dilation, None, numbers, precision=precision
         )
 
-    if min(map(min, pads)) >= 0:
+    return _cut(convolve, lhs, pads, dilation, range(1, lhs.ndim - 1))
+
+
+def _cut(convolve, lhs, pads, dilation, axes):
+    """Return `convolve(lhs, pads)`, XLA never being given padding below zero.
+
+    Of a low one below 0 and a high one above, XLA on a CPU reads what lies beside the input
+    (openxla/xla#48713). axes: the spatial ones of lhs.
+    """
+    if min((end for pair in pads for end in pair), default=0) >= 0:
         return convolve(lhs, pads)
+    shape = jax.eval_shape(lambda lhs: convolve(lhs, pads), lhs)
     # Of -low places before the first that stays, whole rows go; zeros between rows are put back.
-    before = [-(min(low, 0) // step) for (low, _), step in zip(pads, dilation, strict=True)]
-    after = [-(min(high, 0) // step) for (_, high), step in zip(pads, dilation, strict=True)]
-    stops = [size - end for size, end in zip(lhs.shape[1:-1], after, strict=True)]
-    if any(stop <= start for start, stop in zip(before, stops, strict=True)):
-        # Nothing but padding is met.
-        return jnp.zeros_like(jax.eval_shape(functools.partial(convolve, pads=pads), lhs))
-    kept = lax.slice(lhs, (0, *before, 0), (lhs.shape[0], *stops, lhs.shape[-1]))
-    rows = zip(pads, dilation, before, after, strict=True)
-    return convolve(kept, [(low + s * b, high + s * a) for (low, high), s, b, a in rows])
+    left = []
+    for axis, step, (low, high) in zip(axes, dilation, pads, strict=True):
+        before, after = -(min(low, 0) // step), -(min(high, 0) // step)
+        stop = lhs.shape[axis] - after
+        if stop <= before:  # nothing but padding is met
+            return jnp.zeros_like(shape)
+        lhs = lax.slice_in_dim(lhs, before, stop, axis=axis)
+        left.append((low + step * before, high + step * after))
+    return convolve(lhs, left)
 
 
 def _one_by_one(convolve):
