@@ -249,7 +249,29 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
             lines.append("| " + " | ".join(cells) + " |")
     rates = [f"{name} {one['gemm'] / 1e9:.0f}" for name, one in found.items()]
     lines += ["", f"The best rate, GFLOP/s, measured beside each: {', '.join(rates)}."]
-    return lines + where_measured(found)
+    return [*lines, *where_measured(found), "", *_limits(found)]
+
+
+def _limits(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Say of each network that misses its target what a step that met it would have room for."""
+    from benchmarks import performance
+
+    lines = []
+    for name, one in performance.read("peers").items():
+        target, times = NETWORKS[name].targets[0], one["times"]
+        other = min(t["median"] for side, t in times.items() if side not in ("cityjax", "flax"))
+        ours = times["cityjax"]["median"]
+        if target is None or name not in found or other / ours >= target:
+            continue
+        least = found[name]["flops"] / found[name]["gemm"]
+        lines.append(
+            f"- {NETWORKS[name].title}: {target:g} times PyTorch's speed is a step of"
+            f" {1e3 * other / target:.3g} ms, of which the products alone would take"
+            f" {1e3 * least:.3g} at the best rate; it takes {1e3 * ours:.3g}."
+        )
+    said = "PyTorch gets more of this CPU for small and narrow products than XLA does:"
+    return ["Where a target beside PyTorch is missed, what a step that met it would have room for.",
+            said, "", *lines] if lines else []  # fmt: skip
 
 
 def main(names: list[str]) -> None:

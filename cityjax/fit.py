@@ -138,7 +138,10 @@ def _compiled(learner: Learner) -> Callable[[State, Source, jax.Array], Any]:
 
     def run(*arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        kinds = [(np.shape(x), np.result_type(x), getattr(x, "sharding", None)) for x in leaves]
+        kinds = [
+            (np.shape(leaf), getattr(leaf, "dtype", type(leaf)), getattr(leaf, "sharding", None))
+            for leaf in leaves
+        ]
         key = structure, tuple(kinds)
         if key not in programs:
             programs[key] = compiled(outputs.lower(*arguments))
