@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -28,8 +29,12 @@ _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
 # An empty list cannot be written, so YNNPACK keeps reductions, where it makes no difference.
 _NO_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 # Its reductions are wrong where they are fused with what they reduce (jaxlib 0.10.2): of experts on
-# 32 windows of 129 sensors a fifth of what is forecast.
-_PRODUCTS_ALONE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+# 32 windows of 129 sensors a fifth of what is forecast. Asked of jaxlib 0.10.0, it crashes.
+_PRODUCTS_ALONE = (
+    {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+    if version("jaxlib") == "0.10.2"
+    else None
+)
 
 
 def choose(parallel: str, batch_size: int) -> str:
