@@ -26,7 +26,7 @@ from cityjax.learner import Learner, State, Sums, data_key
 AXIS = "batch"
 # XLA on a CPU wraps its own RESOURCE_EXHAUSTED in INTERNAL.
 _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|out of memory", re.IGNORECASE)
-# An empty list cannot be written, so YNNPACK keeps reductions, where it makes no difference.
+# An empty list cannot be written: YNNPACK keeps reductions, as it has them by default.
 _NO_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 # Its reductions are wrong where they are fused with what they reduce (jaxlib 0.10.2): of experts on
 # 32 windows of 129 sensors a fifth of what is forecast. Asked of jaxlib 0.10.0, it crashes.

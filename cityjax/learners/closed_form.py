@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     fits, judges: [K, P], trials: each fits some blocks, and the penalties are those whose errors on
     the blocks that judge are least, all trials together. solution: [P], the blocks that are solved
     on at those penalties. early: [P], those of one more solution, of `early_solution`; or None.
-    later: blocks that follow, P + 1 and on, which are learnt from as they come and choose nothing:
+    later: how many blocks, numbered from P on, are learnt from as they come and choose nothing:
     solution r is of `solution`'s and of the first r of them.
     """
 
