@@ -30,10 +30,15 @@ def test_many_windows_and_sensors_are_forecast_as_one_window_is():
     np.testing.assert_allclose(found[:1], program(params, one), rtol=1e-4, atol=1e-4)
 
 
+def at_all_leads(forecasts, horizon):
+    """What experts forecast from each step of every lead: [E, T, H, B, N]."""
+    return jnp.stack([forecasts(lead) for lead in range(horizon)], axis=2)
+
+
 def test_smoothing_and_damped_trends_in_numpy():
     x = np.random.default_rng(0).normal(size=(20, 2, 3)).cumsum(axis=0).astype(np.float32)
     rates = [jnp.array([value]) for value in (0.3, 0.5, 0.2, 0.8)]
-    found = smoothed(jnp.asarray(x), 4, Rates(*rates))
+    found = at_all_leads(smoothed(jnp.asarray(x), 4, Rates(*rates)), 4)
     assert found.shape == (2, 20, 4, 2, 3)
     level, holt, slope = x[0], x[0], np.zeros_like(x[0])
     for step, now in enumerate(x):
@@ -79,7 +84,7 @@ def test_the_factor_by_hand():
 def test_smoothing_along_the_shared_trend_in_numpy():
     x = np.random.default_rng(0).gamma(4, 10, size=(20, 2, 3)).astype(np.float32)
     rates = [jnp.array([value]) for value in (0.3, 0.5, 0.2, 0.8)]
-    found = smoothed_along(jnp.asarray(x), 4, Rates(*rates))
+    found = at_all_leads(smoothed_along(jnp.asarray(x), 4, Rates(*rates)), 4)
     assert found.shape == (1, 20, 4, 2, 3)
     total = x.sum(axis=-1, keepdims=True)
     whole, size, slope, level, growth = total[0], total[0], 0 * total[0], x[0], 0 * total[0]

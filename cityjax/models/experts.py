@@ -1,5 +1,6 @@
 """Experts weighted online by their past errors: smoothing, damped trends, seasons."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -61,51 +62,57 @@ class Experts(nn.Module):
         x = jnp.where(began, x, first)
         starts = (LEVELS, *zip(*TRENDS, strict=True))
         rates = Rates(*(self._rates(n, s) for n, s in zip(Rates._fields, starts, strict=True)))
-        steps, ahead = len(x), jnp.arange(1, self.horizon + 1)
-        targets = jnp.arange(steps)[:, None] + ahead[None]  # [T, H]
-        plain = smoothed(x, self.horizon, rates)  # [E, T, H, B, N]
+        steps, horizon = len(x), self.horizon
+        plain = smoothed(x, horizon, rates)
         added, multiplied = [plain], []
         if 1 < self.season < steps:
             cycle = seasonal_part(x, self.season, self._rates("cycle", (0.5,))[0])
-            # Of the first season ahead, which is known at the origin, also for later ones.
-            phase = jnp.arange(steps)[:, None] + 1 + (ahead - 1)[None] % self.season
-            mean = season_mean(x, self.season)[None, :, None]
-            added.append(jnp.broadcast_to(mean, (1, *plain.shape[1:])))
+            mean = season_mean(x, self.season)[None]
+            added.append(lambda lead: mean)
             # The sensors' own seasons, and the one they share, which has less noise.
             common = jnp.broadcast_to(cycle.mean(axis=-1, keepdims=True), cycle.shape)
             for season in (cycle, common):
-                rest = smoothed(x - season[:steps], self.horizon, rates)
-                added.append(rest + season[phase][None])
+                rest = smoothed(x - season[:steps], horizon, rates)
+                added.append(plus(rest, season, self.season))
             rate = self._rates("factor", (0.3,))[0]
-            here, later = season_factor(x, observed, self.season, self.horizon, rate)
+            here, later = season_factor(x, observed, self.season, horizon, rate)
             for smooth in (smoothed, smoothed_along):
-                multiplied.append(smooth(x / here, self.horizon, rates) * later[None])
+                multiplied.append(times(smooth(x / here, horizon, rates), later))
         else:
-            multiplied.append(smoothed_along(x, self.horizon, rates))
-        forecasts = jnp.concatenate(added + multiplied)
+            multiplied.append(smoothed_along(x, horizon, rates))
+        fade = nn.sigmoid(self._scalar("fade", 2.0))
+        share = nn.sigmoid(self._scalar("share", 0.0))
+
+        def judged(lead: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            """Return the last forecasts of a lead, and errors by sensor and by all: [E, B, N]."""
+            forecasts = jnp.concatenate([each(lead) for each in added + multiplied])
+            # What the past forecasts missed, where their targets lie in the history.
+            target = jnp.arange(steps) + 1 + lead
+            at = jnp.minimum(target, steps - 1)
+            miss = jnp.abs(forecasts - x[at][None])
+            weight = ((target < steps) * fade ** (steps - 1 - at))[:, None, None] * observed[at]
+            total, count = (weight[None] * miss).sum(axis=1), weight.sum(axis=0)[None]
+            mine = total / jnp.maximum(count, TINY)
+            count = jnp.maximum(count.sum(axis=-1, keepdims=True), TINY)
+            return forecasts[:, -1], mine, total.sum(axis=-1, keepdims=True) / count
+
+        # One lead after the other, here and for the gradient: past forecasts of all of them at once
+        # would be [E, T, H, B, N], which takes longer to write and to read than to make again.
+        found = jax.lax.map(jax.checkpoint(judged), jnp.arange(horizon))
+        latest, mine, ours = (jnp.moveaxis(each, 0, 1) for each in found)  # [E, H, B, N]
+        error = share * mine + (1 - share) * ours
         # Factors are of amounts: where a value is below 0, they have no say.
         amounts = (x >= 0).all(axis=(0, 2))[None, None, :, None]
-        used = jnp.arange(len(forecasts)) < sum(map(len, added))
-        used = used[:, None, None, None] | amounts  # [E, 1, B, 1]
-        # What the past forecasts missed, where their targets lie in the history.
-        known = targets < steps
-        at = jnp.minimum(targets, steps - 1)
-        miss = jnp.abs(forecasts - x[at][None])
-        fade = nn.sigmoid(self._scalar("fade", 2.0))
-        weight = (known * fade ** (steps - 1 - at))[..., None, None] * observed[at]
-        total, count = (weight[None] * miss).sum(axis=1), weight.sum(axis=0)[None]
-        mine = total / jnp.maximum(count, TINY)  # [E, H, B, N]
-        ours = total.sum(axis=-1, keepdims=True) / jnp.maximum(count.sum(-1, keepdims=True), TINY)
-        share = nn.sigmoid(self._scalar("share", 0.0))
-        error = share * mine + (1 - share) * ours
+        plus_alone = sum(jax.eval_shape(each, 0).shape[0] for each in added)
+        used = (jnp.arange(len(latest)) < plus_alone)[:, None, None, None] | amounts  # [E, 1, B, 1]
         usual = (used * error).sum(axis=0) / used.sum(axis=0)
         error = error / jnp.maximum(usual, TINY)[None]
-        shape = (len(forecasts), self.horizon)
+        shape = (len(latest), horizon)
         slope = nn.softplus(self.param("slope", nn.initializers.constant(5.0), shape[1:]))
         bias = self.param("bias", nn.initializers.zeros, shape)
         scores = bias[..., None, None] - slope[None, :, None, None] * error
         weights = jax.nn.softmax(jnp.where(used, scores, -jnp.inf), axis=0)
-        y = (weights * forecasts[:, -1]).sum(axis=0)  # [H, B, N]
+        y = (weights * latest).sum(axis=0)  # [H, B, N]
         y = jnp.moveaxis(y, 0, 1)
         if not self.quantiles:
             return y
@@ -122,10 +129,26 @@ class Experts(nn.Module):
         return nn.sigmoid(self.param(name, lambda key: jnp.log(rate / (1 - rate))))
 
 
-def smoothed(x: jax.Array, horizon: int, rates: Rates) -> jax.Array:
-    """Return what smoothing and damped trends forecast from each step of x: [E, T, H, B, N].
+# A lead, 0 for the next step, to what experts forecast of it from each step: [E, T, B, N].
+Forecasts = Callable[[jax.Array], jax.Array]
 
-    x: [T, B, N].
+
+def plus(forecasts: Forecasts, season: jax.Array, length: int) -> Forecasts:
+    """Return forecasts with what a season of `length` steps adds, [T + length, B, N].
+
+    What it adds in the first season ahead is known at the origin, and taken for later ones too.
+    """
+    ahead = jnp.arange(len(season) - length) + 1
+    return lambda lead: forecasts(lead) + season[ahead + lead % length][None]
+
+
+def times(forecasts: Forecasts, factor: jax.Array) -> Forecasts:
+    """Return forecasts times the factors of each step and lead, [T, H, B, 1]."""
+    return lambda lead: forecasts(lead) * factor[:, lead][None]
+
+
+def smoothed(x: jax.Array, horizon: int, rates: Rates) -> Forecasts:
+    """Return what smoothing and damped trends forecast from each step of x [T, B, N].
 
     l_t = l_t-1 + r (x_t - l_t-1) for each rate of `level`; for each of a, b, damping d
     l_t = f + a (x_t - f) with f = l_t-1 + d g_t-1, g_t = d g_t-1 + b (l_t - f); the forecast h
@@ -135,12 +158,12 @@ def smoothed(x: jax.Array, horizon: int, rates: Rates) -> jax.Array:
     none = jnp.zeros_like(level)
     damped = jnp.concatenate([none, damping])
     levels, slopes = _trends(x, jnp.concatenate([level, a]), jnp.concatenate([none, b]), damped)
-    reach = _reach(damped, horizon)[:, None, :, None, None]
-    return levels[:, :, None] + reach * slopes[:, :, None]
+    reach = _reach(damped, horizon)
+    return lambda lead: levels + reach[:, lead, None, None, None] * slopes
 
 
-def smoothed_along(x: jax.Array, horizon: int, rates: Rates) -> jax.Array:
-    """Return what smoothing along the trends of all sensors forecasts: [E, T, H, B, N].
+def smoothed_along(x: jax.Array, horizon: int, rates: Rates) -> Forecasts:
+    """Return what smoothing along the trends of all sensors forecasts from each step of x.
 
     x: [T, B, N]. E: each trend a, b, damping d, with each rate r of level.
 
@@ -164,10 +187,13 @@ def smoothed_along(x: jax.Array, horizon: int, rates: Rates) -> jax.Array:
 
     start = jnp.broadcast_to(x[0], (len(a), len(level), *x.shape[1:]))
     _, levels = jax.lax.scan(step, start, (x, grown))  # [T, K, R, B, N]
-    reach = _reach(damping, horizon)[:, None, :, None, None]
-    later = jnp.maximum(1 + reach * growth[:, :, None], 0)  # [K, T, H, B, 1]
-    found = jnp.moveaxis(levels, 0, 2)[:, :, :, None] * later[:, None]
-    return found.reshape(-1, *found.shape[2:])
+    levels, reach = jnp.moveaxis(levels, 0, 2), _reach(damping, horizon)
+
+    def forecasts(lead: jax.Array) -> jax.Array:
+        later = jnp.maximum(1 + reach[:, lead, None, None, None] * growth, 0)  # [K, T, B, 1]
+        return (levels * later[:, None]).reshape(-1, *x.shape)
+
+    return forecasts
 
 
 def _trends(
