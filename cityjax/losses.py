@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cityjax.metrics import class_targets, masked_difference, masked_sum, quantile_errors
+from cityjax.forecast_metrics import quantile_errors
+from cityjax.metrics import class_targets, masked_difference, masked_sum
 
 Sums = tuple[jax.Array, jax.Array]
 

@@ -131,7 +131,7 @@ def test_quantiles_and_z_scores():
     error = np.abs(found.forecasts[..., 1] - found.targets) / std
     np.testing.assert_allclose(found.by_lead["mae"], error.mean(axis=(0, 2)), rtol=1e-5)
     np.testing.assert_allclose(found.by_lead["width"], np.full(3, (3 / std).mean()), rtol=1e-5)
-    assert set(found.by_lead) == {"mae", "crps", "coverage", "width"}
+    assert set(found.by_lead) == {"mae", "crps", "pinball", "coverage", "width"}
 
 
 PENALTY = 0.01

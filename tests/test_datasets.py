@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from cityjax import metrics
+from cityjax import forecast_metrics
 from cityjax.data import floors
 from cityjax.data.catalog import dataset, datasets
 from cityjax.data.dataset import SPLITS, Protocol, arranged, bounds, printed
@@ -93,10 +93,10 @@ def test_protocols_speak_the_language_of_the_metrics(name):
     assert one.domain in ("transport", "energy", "health", "safety", "environment")
     for protocol in one.protocols.values():
         for measure in protocol.measures:
-            metrics.by_name(measure)
+            forecast_metrics.by_name(measure)
         for values in protocol.published.values():
             for metric in values:
-                assert metrics.by_name(metric) and "@" in metric
+                assert forecast_metrics.by_name(metric) and "@" in metric
     assert not one.protocols["honest"].published and not one.protocols["honest"].drop_last
 
 
@@ -124,10 +124,10 @@ def scores(name, protocol, floor, *names, horizon=None, **options):
     batch = {"targets": np.nan_to_num(truth), "mask": np.isfinite(truth) & inside[..., None]}
     guess = floor(series, **options)(at, np.arange(1, horizon + 1))
     found = []
-    for metric in map(metrics.by_name, names):
+    for metric in map(forecast_metrics.by_name, names):
         if protocol.standardised:
             scaler = fit_scaler(series.values, series.observed, stop=rows["train"][1])
-            metric = metrics.standardised(metric, *scaler)
+            metric = forecast_metrics.standardised(metric, *scaler)
         found.append(float(metric.finalize(metric.accumulate(guess, batch))))
     return [len(at), *found]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from cityjax import losses, metrics
+from cityjax import forecast_metrics, losses, metrics
 
 BATCH, HORIZON, SENSORS = 6, 4, 3
 LEVELS = (0.1, 0.5, 0.7, 0.9)
@@ -54,6 +54,7 @@ TWINS = {
 }
 INTERVAL_TWINS = {
     "crps": crps_twin,
+    "pinball": lambda p, y: pinball_twin(p, y).mean(),
     "coverage": lambda p, y: ((p[:, 0] <= y) & (y <= p[:, -1])).mean(),
     "width": lambda p, y: (p[:, -1] - p[:, 0]).mean(),
 }
@@ -72,7 +73,7 @@ def score(metric, outputs, batch):
 def test_a_metric_by_name_equals_its_numpy_twin(name, at, mask_rank):
     quantiles = name in INTERVAL_TWINS
     outputs, batch = forecasts(1, quantiles=quantiles, mask_rank=mask_rank)
-    metric = metrics.by_name(name + NAMES[at], LEVELS if quantiles else ())
+    metric = forecast_metrics.by_name(name + NAMES[at], LEVELS if quantiles else ())
     expected = (TWINS | INTERVAL_TWINS)[name](*rows(outputs, batch, COLUMNS[at]))
     np.testing.assert_allclose(score(metric, outputs, batch), expected, rtol=2e-5)
     # Nothing that is masked matters.
@@ -84,7 +85,7 @@ def test_a_metric_by_name_equals_its_numpy_twin(name, at, mask_rank):
 @pytest.mark.parametrize("name", [*TWINS, *INTERVAL_TWINS])
 def test_sums_of_parts_add_up_to_the_whole_and_none_is_no_number(name):
     quantiles = name in INTERVAL_TWINS
-    metric = metrics.by_name(name, LEVELS if quantiles else ())
+    metric = forecast_metrics.by_name(name, LEVELS if quantiles else ())
     outputs, batch = forecasts(2, quantiles=quantiles)
     parts = [
         metric.accumulate(outputs[part], {k: jnp.asarray(v[part]) for k, v in batch.items()})
@@ -99,8 +100,8 @@ def test_sums_of_parts_add_up_to_the_whole_and_none_is_no_number(name):
 @pytest.mark.parametrize("name", TWINS)
 def test_a_point_measure_of_quantiles_is_of_their_median(name):
     outputs, batch = forecasts(3, quantiles=True)
-    found = score(metrics.by_name(name, LEVELS), outputs, batch)
-    assert found == score(metrics.by_name(name), outputs[..., 1], batch)
+    found = score(forecast_metrics.by_name(name, LEVELS), outputs, batch)
+    assert found == score(forecast_metrics.by_name(name), outputs[..., 1], batch)
 
 
 def test_the_pinball_loss_equals_its_twin_and_its_masked_gradient_is_zero():
@@ -131,9 +132,9 @@ def test_levels_that_are_none_are_refused(levels):
     with pytest.raises(ValueError, match="levels between 0 and 1"):
         losses.pinball(levels)
     with pytest.raises(ValueError, match="rising levels"):
-        metrics.crps(levels)
+        forecast_metrics.crps(levels)
     with pytest.raises(ValueError, match="rising levels"):
-        metrics.crps((0.5, *levels, 0.2))
+        forecast_metrics.crps((0.5, *levels, 0.2))
 
 
 def test_the_crps_of_uneven_quantiles_is_near_its_integral():
@@ -143,13 +144,13 @@ def test_the_crps_of_uneven_quantiles_is_near_its_integral():
     y = np.array([-0.5, 0.0, 2.0])
     expected = (y * (2 * norm.cdf(y) - 1) + 2 * norm.pdf(y) - 1 / np.sqrt(np.pi)).mean()
     batch = {"targets": y[:, None, None].astype(np.float32), "mask": np.ones((3, 1, 1), bool)}
-    found = score(metrics.crps(tuple(levels)), outputs, batch)
+    found = score(forecast_metrics.crps(tuple(levels)), outputs, batch)
     np.testing.assert_allclose(found, expected, rtol=0.02)
 
 
 def test_the_crps_of_a_median_is_the_absolute_error():
     outputs, batch = forecasts(7)
-    found = score(metrics.crps((0.5,)), outputs[..., None], batch)
+    found = score(forecast_metrics.crps((0.5,)), outputs[..., None], batch)
     assert found == score(metrics.mean_absolute_error(), outputs, batch)
 
 
@@ -164,12 +165,12 @@ def test_a_standardised_metric_is_of_z_scores(quantiles):
     outputs, batch = forecasts(6, quantiles=quantiles)
     mean, std = np.array([1.0, 2.0, 3.0]), np.array([2.0, 0.0, 5.0])
     name, twin = ("crps", INTERVAL_TWINS["crps"]) if quantiles else ("rmse", TWINS["rmse"])
-    metric = metrics.by_name(name, LEVELS if quantiles else ())
+    metric = forecast_metrics.by_name(name, LEVELS if quantiles else ())
     width = np.array([2.0, 1.0, 5.0])
     wide = (mean[:, None], width[:, None]) if quantiles else (mean, width)
     scaled = {"targets": (batch["targets"] - mean) / width, "mask": batch["mask"]}
     expected = twin(*rows((outputs - wide[0]) / wide[1], scaled, COLUMNS[None]))
-    found = score(metrics.standardised(metric, mean, std), outputs, batch)
+    found = score(forecast_metrics.standardised(metric, mean, std), outputs, batch)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -186,12 +187,13 @@ def test_a_standardised_metric_is_of_z_scores(quantiles):
     ],
 )
 def test_a_name_that_is_none_is_refused_in_one_line(name, says):
-    with pytest.raises(metrics.MetricError, match=says) as error:
-        metrics.by_name(name)
+    with pytest.raises(forecast_metrics.MetricError, match=says) as error:
+        forecast_metrics.by_name(name)
     assert "\n" not in str(error.value)
 
 
 def test_every_metric_of_forecasts_says_which_way_is_better():
-    better = {name: metrics.by_name(name, LEVELS).better for name in [*TWINS, *INTERVAL_TWINS]}
+    names = [*TWINS, *INTERVAL_TWINS]
+    better = {name: forecast_metrics.by_name(name, LEVELS).better for name in names}
     assert {n for n, way in better.items() if way == "higher"} == {"pcc", "frobenius_accuracy"}
     assert {n for n, way in better.items() if way == "none"} == {"coverage", "width"}

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "cityjax"
 # A module imports only from what stands left of it or above it: between `|` strictly, and so
 # within a group, except that the modules of one package may import each other without a cycle.
 ORDER = """
-names errors terminal lettering | ops | metrics | losses | data | models | optimizers | learner
+names errors terminal lettering | ops | metrics | forecast_metrics
+| losses | data | models | optimizers | learner
 | learners | parallel seeds | checkpoint | fit | report | tasks
 | config choices grammar registry overrides help forecasting
 | folder progress signals process train conclude run

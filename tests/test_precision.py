@@ -11,8 +11,8 @@ from jax import lax
 from jax.extend import core
 
 from cityjax.data import impute
+from cityjax.forecast_metrics import crps
 from cityjax.learners.closed_form import closed_form
-from cityjax.metrics import crps
 from cityjax.models.ridge import autoregression
 
 BATCH, HISTORY, HORIZON, SENSORS = 4, 5, 2, 3

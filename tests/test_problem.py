@@ -102,16 +102,30 @@ def test_correlation_is_right_far_above_zero():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_leads_count_alike_where_published_rows_train_anew_for_each():
+    # From the step before test on: the farther ahead, the fewer windows.
+    protocol = Protocol(split=(200, 20, 20), history=4, horizon=3, whole=False, refit=1)
+    problem = make_problem(city(), protocol, season=96)
+    found = baselines(problem)["last value"]["test/mae@1-3"]
+    last = problem.series.values[problem.origins["test"]]
+    by_lead = measure_leads(problem, np.repeat(last[:, None], 3, axis=1))["mae"]
+    np.testing.assert_allclose(found, by_lead.mean(), rtol=1e-5)
+    values = problem.series.values
+    each = [np.abs(values[220 + lead :] - values[219 : 239 - lead]).mean() for lead in range(3)]
+    np.testing.assert_allclose(found, np.mean(each), rtol=1e-5)
+
+
 def test_points_have_no_coverage_and_no_width_where_quantiles_are_asked_for():
     protocol = Protocol(history=4, horizon=2)
     problem = make_problem(city(), protocol, season=96, quantiles=(0.1, 0.5, 0.9))
     kinds = {name.partition("@")[0] for name in problem.metrics}
-    assert {"crps", "coverage", "width"} < kinds
+    assert {"crps", "pinball", "coverage", "width"} < kinds
     for row in baselines(problem).values():
         names = {name.removeprefix("test/").partition("@")[0] for name in row}
         assert names == kinds - {"coverage", "width"}
         # Of a point the CRPS is the absolute error.
         np.testing.assert_allclose(row["test/crps@1-2"], row["test/mae@1-2"], rtol=1e-5)
+        np.testing.assert_allclose(row["test/pinball@1-2"], row["test/mae@1-2"] / 2, rtol=1e-5)
     points = truth(problem, "test")[0] + 1
     assert not {"coverage", "width"} & measure_leads(problem, points).keys()
     three = points[..., None] + np.array([-2.0, 0.0, 2.0])

@@ -33,7 +33,7 @@ class Protocol(NamedTuple):
     where the published rows are of models trained anew before every so many steps of the test part
     on all before it, that number: forecasts then begin at the step before a part, not earlier.
     text: what else a result row says. published: row -> metric -> value, as printed under this
-    protocol; its metrics are named as in `metrics.by_name`: `rmse@3`, `rmse@1-12`.
+    protocol; its metrics are named as in `forecast_metrics.by_name`: `rmse@3`, `rmse@1-12`.
     """
 
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)

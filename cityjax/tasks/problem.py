@@ -1,5 +1,6 @@
 """A forecasting problem: a series of a city under a protocol, its windows and its metrics."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -7,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cityjax import metrics
 from cityjax.data import forecast, graphs, profiles
 from cityjax.data.cells import listed
 from cityjax.data.clocks import moment
@@ -15,6 +15,7 @@ from cityjax.data.dataset import Protocol, arranged, bounds
 from cityjax.data.files import DataError
 from cityjax.data.series import Series, covariates
 from cityjax.data.windows import fit_scaler
+from cityjax.forecast_metrics import averaged, by_name, standardised
 from cityjax.metrics import Metric
 from cityjax.tasks import intervals
 from cityjax.tasks.conformity import LINEAR, Scale
@@ -22,6 +23,7 @@ from cityjax.tasks.conformity import LINEAR, Scale
 DAY = 86_400
 # What a forecaster may read beside the history of the values.
 INPUTS = ("day", "week", "year", "typical_day", "season", "year_ago", "past_years", "covariates")
+OF_QUANTILES = ("crps", "pinball", "coverage", "width")
 GRAPHS = ("auto", "given", "distance", "correlation", "none")
 
 
@@ -237,19 +239,24 @@ def lead_name(lead: int | tuple[int, int]) -> str:
 def metrics_of(
     series: Series, protocol: Protocol, horizon: int, stop: int, quantiles: Sequence[float]
 ) -> dict[str, Metric]:
-    """Return the metrics of a protocol by name, at its leads and pooled over the horizon."""
+    """Return the metrics of a protocol by name, at its leads and over the horizon.
+
+    Over several leads they are pooled; where published rows train anew as time goes, and are of
+    fewer windows the farther ahead, they are the mean of each lead's, as those rows have it.
+    """
     leads = [lead for lead in protocol.leads if np.max(lead) <= horizon]
-    names = dict.fromkeys([*map(lead_name, leads), lead_name((1, horizon))])
-    measures = [*protocol.measures, *(("crps", "coverage", "width") if quantiles else ())]
+    names = {lead_name(lead): lead for lead in [*leads, (1, horizon)]}
+    measures = [*protocol.measures, *(OF_QUANTILES if quantiles else ())]
     mean, std = fit_scaler(series.values, series.observed, stop=stop)
     about = 0.0 if protocol.standardised else float(np.mean(mean))
     found = {}
-    for measure in measures:
-        for at in names:
-            metric = metrics.by_name(f"{measure}@{at}", quantiles, about=about)
-            if protocol.standardised:
-                metric = metrics.standardised(metric, mean, std)
-            found[f"{measure}@{at}"] = metric
+    for measure, (at, lead) in itertools.product(measures, names.items()):
+        apart = protocol.refit and isinstance(lead, tuple)
+        parts = range(lead[0], lead[1] + 1) if apart else [at]
+        each = [by_name(f"{measure}@{part}", quantiles, about=about) for part in parts]
+        if protocol.standardised:
+            each = [standardised(metric, mean, std) for metric in each]
+        found[f"{measure}@{at}"] = averaged(each) if apart else each[0]
     return found
 
 
