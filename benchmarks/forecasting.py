@@ -246,6 +246,7 @@ TABLES = {
                         "steps=2",
                         "eval_every=1",
                         "log_every=1",
+                        SEEDS,
                     )
                 },
                 _targets(COVID, 5.55, 6.35, 7.8),
@@ -258,7 +259,12 @@ TABLES = {
         name: Table(
             f"COVID-19 in {where}: cases",
             COVID,
-            (Line("experts, weights online", {"default": _run("health_covid", f"data={data}")}),),
+            (
+                Line(
+                    "experts, weights online",
+                    {"default": _run("health_covid", f"data={data}", SEEDS)},
+                ),
+            ),
             note,
             under=0.0,
         )
