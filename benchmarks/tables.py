@@ -67,7 +67,8 @@ def text(page: str, tables: dict[str, Table]) -> str:
         "",
         "Means over seeds, with the half-width of their 95 % interval (Student's t) where a run",
         "has several: a closed form gives every seed the same. An ensemble is the mean of what the",
-        "seeds forecast, scored once. Settings and epoch are chosen on validation.",
+        "seeds forecast, scored once. Settings and epoch are chosen on validation. The interval of",
+        "a coverage is over ten stretches of the test part: what other days like these would give.",
         f"`python -m benchmarks.tables {page}` makes every run and this page; it goes on where it",
         "was stopped. Floors and published rows are of the same windows, unless they say so. The",
         f"files in [{page}]({page}) have the protocol, every seed, data hashes, versions, commit,",
@@ -218,13 +219,14 @@ def _under(table: Table, made: Sequence[tuple[str, dict[str, Any]]]) -> list[str
 
 
 def _interval(metrics: dict[str, Any]) -> str:
-    """Coverage and width of the split-conformal interval, and of the online one after a slash."""
+    """Coverage, its interval and width: split-conformal, and of the online one after a comma."""
     parts = []
     for kind in ("", "_online"):
         named = {key.split("@")[0]: value for key, value in metrics.items()}
         coverage, width = (named.get(f"test/{n}_90{kind}") for n in ("coverage", "width"))
         if coverage and width and coverage["mean"] is not None:
-            ci = "" if coverage["ci95"] is None else f" ± {100 * coverage['ci95']:.1f}"
+            half = named.get(f"test/coverage_90{kind}_ci95")
+            ci = f" ± {100 * half['mean']:.1f}" if half and half["mean"] is not None else ""
             digits = max(0, 2 - math.floor(math.log10(width["mean"])))
             value = f"{100 * coverage['mean']:.1f}{ci} % / {width['mean']:,.{digits}f}"
             parts.append(f"{value} online" if kind else value)

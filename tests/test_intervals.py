@@ -28,7 +28,7 @@ def test_the_conformal_quantile_by_hand():
 
 def test_no_direction_of_coverage_or_width_is_better():
     ways = intervals.better("1-12")
-    assert {key.partition("_")[0] for key in ways} == {"coverage", "width"} and len(ways) == 4
+    assert {key.partition("_")[0] for key in ways} == {"coverage", "width"} and len(ways) == 6
     assert set(ways.values()) == {"none"}
 
 
@@ -180,6 +180,26 @@ def test_widths_are_in_the_unit_that_each_sensor_has():
     )
     both = interval_scores(outputs, truth, origins, unit=np.array([10.0, 10.0]))
     assert both["width_90"] == pytest.approx((first + second) / 10)
+
+
+@pytest.mark.parametrize("quantiles", [False, True])
+def test_the_interval_of_a_coverage_is_over_ten_stretches_of_test(quantiles):
+    truth = {"validation": np.ones((100, 1, 1)), "test": np.ones((20, 1, 1))}
+    truth["test"][:3] = 9.0  # the first stretch of two windows is missed, half of the second
+    outputs = {part: np.zeros(values.shape) for part, values in truth.items()}
+    if quantiles:
+        outputs = {part: o[..., None] + np.array([-1.0, 0, 1]) for part, o in outputs.items()}
+    seen = {part: (values, np.ones(values.shape, bool)) for part, values in truth.items()}
+    origins = {"validation": np.arange(100), "test": np.arange(100, 120)}
+    found = interval_scores(outputs, seen, origins)
+    assert found["coverage_90"] == 0.85
+    # The mean of 0, 0.5 and eight times 1, by Student's t of nine degrees.
+    spread = np.std([0, 0.5, *[1] * 8], ddof=1)
+    assert found["coverage_90_ci95"] == pytest.approx(2.2622 * spread / 10**0.5, rel=1e-4)
+    one = {"validation": seen["validation"], "test": [part[:1] for part in seen["test"]]}
+    outputs["test"], origins["test"] = outputs["test"][:1], origins["test"][:1]
+    short = interval_scores(outputs, one, origins)
+    assert np.isnan(short["coverage_90_ci95"]) and short["coverage_90"] == 0
 
 
 def test_sensors_with_few_errors_share_theirs_in_proportion():

@@ -168,11 +168,11 @@ def covered(
             both = {"validation": in_half_widths(before, by), "test": in_half_widths(scores, by)}
             factors["online"] = online_factor(both, problem.origins, level)
         for kind, factor in factors.items():
-            share, width = coverage(
+            of_all = coverage(
                 outputs, scores, by, factor, problem.interval_scale, error_scale(problem)
             )
-            found.share.setdefault(kind, []).append(share)
-            found.width.setdefault(kind, []).append(width)
+            found.share.setdefault(kind, []).append(of_all.share)
+            found.width.setdefault(kind, []).append(of_all.width)
         if each.any():
             inside = (scores <= by * (1 + TIE)).sum(axis=(0, 1))
             found.sensors[:, place] = np.percentile(inside[each > 0] / each[each > 0], (10, 90))

@@ -6,9 +6,10 @@ validation's; where they drift, the online interval widens and narrows by what h
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from cityjax.tasks.conformity import LINEAR, Scale, bounds, conformity
 
@@ -22,6 +23,7 @@ PROTOCOL = (
     "90 %, split-conformal on validation by sensor and lead; online: scaled to cover the recent "
     "errors that are known at each origin, pooled over sensors"
 )
+STRETCHES = 10  # of test, whose shares say how far that of all may be off
 TIE = 1e-5  # of a score, by which rounding may part two that are the same
 FEWEST = 30  # errors of a sensor at a lead, below which those of all sensors are pooled
 
@@ -31,8 +33,21 @@ def better(at: str) -> dict[str, str]:
 
     None: a width says something only beside its coverage, and that is best at the nominal one.
     """
-    kinds = ("", "_online")
-    return {f"{name}_90{kind}@{at}": "none" for name in ("coverage", "width") for kind in kinds}
+    names = [f"{name}_90{kind}" for name in ("coverage", "width") for kind in ("", "_online")]
+    names += ["coverage_90_ci95", "coverage_90_online_ci95"]
+    return {f"{name}@{at}": "none" for name in names}
+
+
+class Covered(NamedTuple):
+    """The share of targets inside intervals and their mean width, NaN of none.
+
+    ci95: the half-width of the 95 % interval of the share, by Student's t over ten stretches of
+    test: what it would be on other days like these. NaN of fewer than two stretches with a target.
+    """
+
+    share: float
+    width: float
+    ci95: float
 
 
 def interval_scores(
@@ -44,7 +59,9 @@ def interval_scores(
     unit: np.ndarray | float = 1.0,
     nominal: float = NOMINAL,
 ) -> dict[str, float]:
-    """Return coverage and mean width of both intervals on test: "coverage_90_online", ...
+    """Return coverage, its interval and mean width of both intervals on test.
+
+    "coverage_90", "coverage_90_ci95", "width_90", and of the online one "coverage_90_online", ...
 
     outputs: of "validation" and "test", points [W, H, N] or rising quantiles [W, H, N, Q]; truth:
     targets and mask [W, H, N]; origins: [W], steps; unit: that of widths, [N] where sensors differ.
@@ -57,9 +74,10 @@ def interval_scores(
     factor = online_factor(ratios, origins, nominal)
     found = {}
     for name, by in {"": np.ones_like(factor), "_online": factor}.items():
-        share, width = coverage(outputs["test"], scores["test"], half, by, scale, unit)
-        found[f"coverage_{100 * nominal:.0f}{name}"] = share
-        found[f"width_{100 * nominal:.0f}{name}"] = width
+        of_all = coverage(outputs["test"], scores["test"], half, by, scale, unit)
+        found[f"coverage_{100 * nominal:.0f}{name}"] = of_all.share
+        found[f"coverage_{100 * nominal:.0f}{name}_ci95"] = of_all.ci95
+        found[f"width_{100 * nominal:.0f}{name}"] = of_all.width
     return found
 
 
@@ -70,20 +88,29 @@ def coverage(
     factor: np.ndarray,
     scale: Scale,
     unit: np.ndarray | float,
-) -> tuple[float, float]:
-    """Return the share of targets inside intervals, and their mean width in `unit`; NaN of none.
+) -> Covered:
+    """Return what intervals cover, and their mean width in `unit`.
 
     scores: `conformity` of outputs [W, H, N(, Q)]; half: [H, N], times factor [W, H].
     """
     seen = ~np.isnan(scores)
-    inside = width = 0.0
+    inside, width = np.zeros(len(scores)), 0.0
     for lead in range(len(half)):  # one at a time: ends are as many as forecasts
         ends = half[lead] * factor[:, lead, None]
-        inside += (scores[:, lead] <= ends * (1 + TIE)).sum()
+        inside += (scores[:, lead] <= ends * (1 + TIE)).sum(axis=1)
         low, high = bounds(outputs[:, lead], ends, scale)
         width += ((high - low) / unit)[seen[:, lead]].sum()
-    count = seen.sum()
-    return (float(inside / count), float(width / count)) if count else (math.nan, math.nan)
+    count = seen.sum(axis=(1, 2))
+    total = count.sum()
+    if not total:
+        return Covered(math.nan, math.nan, math.nan)
+    parts = [part for part in np.array_split(np.arange(len(count)), STRETCHES) if count[part].any()]
+    shares = [inside[part].sum() / count[part].sum() for part in parts]
+    some = len(shares)
+    ci95 = math.nan
+    if some > 1:
+        ci95 = float(stdtrit(some - 1, 0.975) * np.std(shares, ddof=1) / math.sqrt(some))
+    return Covered(float(inside.sum() / total), float(width / total), ci95)
 
 
 def leave_out_unjudged(scores: np.ndarray, half: np.ndarray) -> None:
