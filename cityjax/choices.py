@@ -7,8 +7,20 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cityjax.config import MODEL_KEY, ConfigError, RunConfig, field_of, field_types, option
+from cityjax.config import (
+    LARGEST_INTEGER,
+    MODEL_KEY,
+    ConfigError,
+    RunConfig,
+    field_of,
+    field_types,
+    option,
+)
 from cityjax.errors import did_you_mean, spell
+
+NEVER = LARGEST_INTEGER  # updates between things that are not to be done
+SIZE = {"at_least": 1}
+RATE = {"at_least": 0, "below": 1}
 
 
 class Choice(NamedTuple):
@@ -17,12 +29,15 @@ class Choice(NamedTuple):
     make: the module or function that makes it; its arguments named in `options`, which have types
     and defaults there, are the keys `model.OPTION`: name -> one line of help. defaults: keys, also
     `model.OPTION`, that this model changes the defaults of. unused: run keys it has no use for.
+    allowed: what an option may be, bounds as `config.check_range` has them, or names to choose
+    from; other numbers are at least 0.
     """
 
     make: Callable[..., Any]
     options: Mapping[str, str] = {}
     defaults: Mapping[str, Any] = {}
     unused: tuple[str, ...] = ()
+    allowed: Mapping[str, Mapping[str, float] | tuple[str, ...]] = {}
 
 
 def tuned(

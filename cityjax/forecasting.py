@@ -4,9 +4,8 @@ import os
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from cityjax.choices import Choice
+from cityjax import forecasters
 from cityjax.config import (
-    LARGEST_INTEGER,
     MODEL_KEY,
     ConfigError,
     RunConfig,
@@ -23,92 +22,11 @@ from cityjax.data.files import DataError
 from cityjax.data.series import Series, digest
 from cityjax.errors import spell
 from cityjax.learner import Experiment
-from cityjax.names import CELLS
-from cityjax.tasks import forecasters, scales
+from cityjax.tasks import scales
 from cityjax.tasks.forecasting import LOSSES, forecast_experiment
 from cityjax.tasks.problem import GRAPHS, INPUTS, Problem, make_problem
 
-_TRAINED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay")
-_TRAINED += ("gradient_clip", "steps", "eval_every", "log_every", "loss")
-_SAME = ("members",)  # of models that always start from the same weights
-_FIXED = (*_TRAINED, *_SAME, "scale")
-_ONCE = {"steps": 1, "eval_every": 1, "log_every": 1}
-_HIDDEN = {"hidden_size": "units of a hidden layer"}
-_DROPOUT = {"dropout": "dropout rate, 0 to below 1"}
-_ADAPTIVE = {"adaptive_size": "of the vectors of a learnt graph, 0 for none"}
-_PER_SENSOR = {"per_sensor": "weights for each sensor, else one set for all"}
-# What the options of the models may be; any other number is at least 0.
-_SIZES = ("hidden_size", "skip_size", "feedforward_size", "heads", "patch", "stride", "window")
-_RANGES = {name: {"at_least": 1} for name in (*_SIZES, "dilations")}
-_RANGES["dropout"] = {"at_least": 0, "below": 1}
-MODELS = MappingProxyType(
-    {
-        "last_value": Choice(forecasters.last_value, {}, _ONCE, _FIXED),
-        "window_mean": Choice(forecasters.window_mean, {}, _ONCE, _FIXED),
-        "seasonal": Choice(forecasters.first_profile, {}, _ONCE | {"inputs": ("season",)}, _FIXED),
-        "historical_average": Choice(
-            forecasters.first_profile, {}, _ONCE | {"inputs": ("typical_day",)}, _FIXED
-        ),
-        "ridge": Choice(
-            forecasters.ridge,
-            {
-                "penalties": "candidates, shares of the number of rows",
-                "bases": "differences from which are averaged, of: " + ", ".join(forecasters.BASES),
-                "folds": "blocks in time, 4 or more, to choose among them; 0: validation does",
-                **_PER_SENSOR,
-                "hops": "steps along the graph to neighbours whose values are read, 0 for none",
-                "neighbour_lags": "how many of their last values",
-            },
-            {"batch_size": 64, "eval_every": LARGEST_INTEGER, "log_every": LARGEST_INTEGER},
-            (*_TRAINED, *_SAME, "quantiles"),
-        ),
-        "experts": Choice(forecasters.experts, {}, {"learning_rate": 0.02, "steps": 300}, _SAME),
-        "nlinear": Choice(forecasters.nlinear, _PER_SENSOR, {}, _SAME),
-        "dlinear": Choice(
-            forecasters.dlinear,
-            {"window": "steps of the moving average, odd", **_PER_SENSOR},
-            {},
-            _SAME,
-        ),
-        "stid": Choice(
-            forecasters.stid,
-            {
-                **_HIDDEN,
-                "layers": "residual layers",
-                **_DROPOUT,
-                "hops": "steps along the graph to neighbours that are read, 0 for none",
-                **_ADAPTIVE,
-            },
-        ),
-        "seq2seq": Choice(
-            forecasters.seq2seq,
-            {**_HIDDEN, "layers": "recurrent layers", "cell": "simple, gru, lstm", **_DROPOUT},
-        ),
-        "tgcn": Choice(forecasters.tgcn, {**_HIDDEN, **_DROPOUT}),
-        "wavenet": Choice(
-            forecasters.wavenet,
-            {
-                **_HIDDEN,
-                "skip_size": "width of the skips",
-                **_DROPOUT,
-                **_ADAPTIVE,
-                "dilations": "of each layer, steps",
-            },
-        ),
-        "patchtst": Choice(
-            forecasters.patchtst,
-            {
-                "patch": "steps of a patch",
-                "stride": "steps from one patch to the next",
-                "hidden_size": "of a token, which the heads divide",
-                "heads": "of attention",
-                "layers": "of the encoder",
-                "feedforward_size": "of the layer in between",
-                **_DROPOUT,
-            },
-        ),
-    }
-)
+MODELS = MappingProxyType(forecasters.available())
 
 
 @dataclass(frozen=True)
@@ -169,10 +87,11 @@ class ForecastConfig(RunConfig):
             key = MODEL_KEY + name
             if value == ():
                 raise ConfigError(f"{key}=[] is empty: one or more are expected")
-            if name == "cell":
-                check_choice(self, key, CELLS)
+            allowed = self.models[self.model].allowed.get(name, {"at_least": 0})
+            if isinstance(allowed, tuple):
+                check_choice(self, key, allowed)
             elif leaf_types(types[field_of(key)]) <= {int, float}:
-                check_range(self, key, **_RANGES.get(name, {"at_least": 0}))
+                check_range(self, key, **allowed)
 
     def within(self, folder: str) -> "ForecastConfig":
         """With `data` of one's own as a path from that folder, where it is there."""

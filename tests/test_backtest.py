@@ -15,10 +15,13 @@ from cityjax.data.series import Series, checked
 from cityjax.errors import UserError
 from cityjax.fit import fit as train_until
 from cityjax.fit import predict
+from cityjax.forecasters.experts import experts
+from cityjax.forecasters.floors import last_value
+from cityjax.forecasters.linear import nlinear
 from cityjax.learners import closed_form, supervised
 from cityjax.losses import absolute_error
 from cityjax.models.ridge import autoregression
-from cityjax.tasks import blocks, forecasters, scales
+from cityjax.tasks import blocks, scales
 from cityjax.tasks.backtest import backtest
 from cityjax.tasks.forecasting import ClosedForm, forecast_experiment
 from cityjax.tasks.problem import make_problem
@@ -209,7 +212,7 @@ def learner_fit(problem, forecaster, updates=5):
 
 def test_a_learner_goes_on_from_its_last_state():
     problem = problem_of(town(), inputs=("covariates", "day"))
-    forecaster = scales.scaled(forecasters.nlinear(problem), problem, ("standard",))
+    forecaster = scales.scaled(nlinear(problem), problem, ("standard",))
     fit, predict = learner_fit(problem, forecaster)
     steps = []
 
@@ -260,8 +263,8 @@ def test_what_a_fit_is_given_ends_at_the_origin_and_spans_what_was_asked_for():
 
 def kinds(problem):
     """Name -> fit and forecast, of every kind that a backtest is for."""
-    experts = scales.scaled(forecasters.experts(problem), problem, ("standard",))
-    model = supervised(experts, absolute_error, optax.sgd(0.0), {})
+    weighted = scales.scaled(experts(problem), problem, ("standard",))
+    model = supervised(weighted, absolute_error, optax.sgd(0.0), {})
     begun = functools.partial(
         windows.window_batch, history=HISTORY, horizon=HORIZON, part=(0, STEPS)
     )
@@ -282,7 +285,7 @@ def kinds(problem):
     return {
         "seasonal mean": (season, seasonal),
         "ridge": ridge_fit(problem),
-        "nlinear": learner_fit(problem, forecasters.nlinear(problem), updates=2),
+        "nlinear": learner_fit(problem, nlinear(problem), updates=2),
         "experts": (untrained, jax.jit(model.predict)),
         "reckless": (reckless, flat),
     }
@@ -422,7 +425,7 @@ def test_a_fit_as_time_goes_is_of_a_refit_of_a_closed_form():
     made = functools.partial(
         forecast_experiment, problem, optimizer=optax.sgd(0.1), batch_size=4, refit_every=7
     )
-    for forecaster, refit in ((ridge, False), (forecasters.last_value(problem), True)):
+    for forecaster, refit in ((ridge, False), (last_value(problem), True)):
         with pytest.raises(UserError, match="refit_every=7 is for refit=true and model=ridge"):
             made(forecaster, refit=refit)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cityjax.models.experts import (
+from cityjax.forecasters.experts import (
     Experts,
     Rates,
     season_factor,

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from jax import export
 
+from cityjax.forecasters import linear
+from cityjax.forecasters.patchtst import PatchTST
+from cityjax.forecasters.seq2seq import Seq2Seq
+from cityjax.forecasters.stid import STID
+from cityjax.forecasters.tgcn import TGCN
+from cityjax.forecasters.wavenet import GraphWaveNet
 from cityjax.learner import from_linen
-from cityjax.models import linear
 from cityjax.models.forecasting import neighbours, rising
-from cityjax.models.patchtst import PatchTST
 from cityjax.models.rnn import Recurrent
-from cityjax.models.seq2seq import Seq2Seq
-from cityjax.models.stid import STID
-from cityjax.models.tgcn import TGCN
-from cityjax.models.wavenet import GraphWaveNet
 from cityjax.names import CALENDAR
 from cityjax.ops.graph import dense_matmul, normalized
 

@@ -4,6 +4,10 @@ import dataclasses
 import json
 import math
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +180,62 @@ def test_every_model_forecasts_and_its_options_are_its_own(model, town, tmp_path
         assert all(
             value == pytest.approx(result.metrics[key], rel=1e-4) for key, value in floor.items()
         )
+
+
+DRIFT = '''"""The last value, and a share of how it came about."""
+
+import jax
+from flax import linen as nn
+
+from cityjax.choices import RATE, Choice
+from cityjax.learner import Model, from_linen
+from cityjax.models.forecasting import Inputs, carried
+from cityjax.tasks.problem import Problem
+
+
+class Drift(nn.Module):
+    horizon: int
+    share: float
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, *, train=False, axis_name=None) -> jax.Array:
+        x = carried(inputs)
+        slope = self.param("slope", nn.initializers.ones, (self.horizon,))
+        change = (x[:, -1] - x[:, 0])[:, None] * self.share
+        return x[:, -1:] + slope[None, :, None] * change
+
+
+def drift(problem: Problem, *, share: float = 0.1) -> Model:
+    return from_linen(Drift(problem.horizon, share))
+
+
+MODELS = {"drift": Choice(drift, {"share": "of the change"}, allowed={"share": RATE})}
+'''
+
+
+def test_one_file_adds_a_model_to_every_experiment(town, tmp_path):
+    root = Path(__file__).parent.parent
+    for folder in ("cityjax", "experiments"):
+        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.npz"))
+    (tmp_path / "cityjax" / "forecasters" / "drift.py").write_text(DRIFT)
+    given = ["experiment=synthetic_city", "model=drift", f"data={town}", *TRAINED, *QUICK]
+    given += ["history=12", "horizon=6", "model.share=0.5", f"workdir={tmp_path / 'run'}"]
+
+    def command(*given):
+        return subprocess.run(
+            [sys.executable, "-m", "cityjax.run", *given],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert (done := command(*given)).returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]
+    assert metrics["test/mae@1-6"]["mean"] > 0
+    refused = command("experiment=traffic_los", "model=drift", "model.share=1")
+    assert refused.returncode == 2 and "model.share=1" in refused.stderr
+    assert "dlinear, drift, experts" in command("experiment=energy_load", "--help").stdout
 
 
 def test_quantiles_are_scored_as_such(town, tmp_path, no_figures):

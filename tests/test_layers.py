@@ -18,7 +18,8 @@ ORDER = """
 names errors terminal lettering | ops | metrics | forecast_metrics
 | losses | data | models | optimizers | learner
 | learners | parallel seeds | checkpoint | fit | report | tasks
-| config choices grammar registry overrides help forecasting
+| config choices grammar registry overrides help
+| forecasters forecasting
 | folder progress signals process train conclude run
 """
 RANK = {name: place for place, name in enumerate(ORDER.replace("|", " ").split())}

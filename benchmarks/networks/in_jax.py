@@ -24,6 +24,8 @@ from benchmarks.networks.shared import (
     images,
     weights,
 )
+from cityjax.forecasters.stid import STID
+from cityjax.forecasters.tgcn import TGCN
 from cityjax.learner import Learner, State, from_linen, step_key
 from cityjax.learners import adversarial, supervised
 from cityjax.losses import softmax_cross_entropy, squared_error
@@ -38,8 +40,6 @@ from cityjax.models.gan import (
 )
 from cityjax.models.mlp import MLP
 from cityjax.models.rnn import RNN
-from cityjax.models.stid import STID
-from cityjax.models.tgcn import TGCN
 from cityjax.ops import random
 from cityjax.ops.graph import dense_matmul
 from cityjax.parallel import Trainer, choose_chunk

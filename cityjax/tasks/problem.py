@@ -24,6 +24,7 @@ DAY = 86_400
 # What a forecaster may read beside the history of the values.
 INPUTS = ("day", "week", "year", "typical_day", "season", "year_ago", "past_years", "covariates")
 OF_QUANTILES = ("crps", "pinball", "coverage", "width")
+PROFILES = "typical_day, season, year_ago or past_years"  # inputs that are profiles
 GRAPHS = ("auto", "given", "distance", "correlation", "none")
 
 

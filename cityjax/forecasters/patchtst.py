@@ -5,8 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from cityjax.choices import RATE, SIZE, Choice
+from cityjax.data.files import DataError
+from cityjax.forecasters._arguments import DROPOUT, outputs
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Head, Inputs, carried
 from cityjax.models.layers import Dropout, batch_norm
+from cityjax.tasks.problem import Problem
 
 
 class PatchTST(nn.Module):
@@ -79,3 +84,55 @@ class Attention(nn.Module):
         scores = jnp.einsum("...lhd,...mhd->...hlm", query, key) / np.sqrt(split[-1])
         mixed = jnp.einsum("...hlm,...mhd->...lhd", jax.nn.softmax(scores, axis=-1), value)
         return nn.Dense(size)(mixed.reshape(x.shape))
+
+
+def patchtst(
+    problem: Problem,
+    *,
+    patch: int = 16,
+    stride: int = 8,
+    hidden_size: int = 16,
+    heads: int = 4,
+    layers: int = 3,
+    feedforward_size: int = 128,
+    dropout: float = 0.3,
+) -> Model:
+    """Return PatchTST; DataError where its heads do not divide a token."""
+    if hidden_size % heads:
+        raise DataError(f"model.heads={heads} does not divide model.hidden_size={hidden_size}")
+    return from_linen(
+        PatchTST(
+            patch=patch,
+            stride=stride,
+            hidden_size=hidden_size,
+            heads=heads,
+            layers=layers,
+            feedforward_size=feedforward_size,
+            dropout=dropout,
+            **outputs(problem),
+        )
+    )
+
+
+MODELS = {
+    "patchtst": Choice(
+        patchtst,
+        {
+            "patch": "steps of a patch",
+            "stride": "steps from one patch to the next",
+            "hidden_size": "of a token, which the heads divide",
+            "heads": "of attention",
+            "layers": "of the encoder",
+            "feedforward_size": "of the layer in between",
+            **DROPOUT,
+        },
+        allowed={
+            "patch": SIZE,
+            "stride": SIZE,
+            "hidden_size": SIZE,
+            "heads": SIZE,
+            "feedforward_size": SIZE,
+            "dropout": RATE,
+        },
+    )
+}

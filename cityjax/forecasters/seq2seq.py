@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cityjax.choices import RATE, SIZE, Choice
+from cityjax.forecasters._arguments import DROPOUT, HIDDEN, timed
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Inputs, by_step, clock_features, future, past
 from cityjax.models.layers import Dropout
 from cityjax.models.rnn import Recurrent
+from cityjax.names import CELLS
+from cityjax.tasks.problem import Problem
 
 
 class Seq2Seq(nn.Module):
@@ -57,3 +62,32 @@ class Seq2Seq(nn.Module):
             ahead, _ = decoder(ahead, carry)
         y = nn.Dense(max(1, self.quantiles), name="head")(drop(ahead))
         return by_step(y.reshape(batch, sensors, -1), self.horizon, self.quantiles)
+
+
+def seq2seq(
+    problem: Problem,
+    *,
+    hidden_size: int = 64,
+    layers: int = 1,
+    cell: str = "gru",
+    dropout: float = 0.1,
+) -> Model:
+    """Return the recurrent encoder-decoder."""
+    return from_linen(
+        Seq2Seq(
+            hidden_size=hidden_size,
+            layers=layers,
+            cell=cell,
+            dropout=dropout,
+            **timed(problem),
+        )
+    )
+
+
+MODELS = {
+    "seq2seq": Choice(
+        seq2seq,
+        {**HIDDEN, "layers": "recurrent layers", "cell": "simple, gru, lstm", **DROPOUT},
+        allowed={"hidden_size": SIZE, "cell": CELLS, "dropout": RATE},
+    )
+}

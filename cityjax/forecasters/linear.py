@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from cityjax.choices import SIZE, Choice
+from cityjax.data.files import DataError
+from cityjax.forecasters._arguments import PER_SENSOR, SAME, outputs
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Inputs, by_step, carried
+from cityjax.tasks.problem import Problem
 
 
 class _OverTime(nn.Module):
@@ -93,3 +98,27 @@ def moving_average(steps: int, window: int) -> np.ndarray:
         matrix, (np.clip(around, 0, steps - 1), np.arange(steps)[:, None]), np.float32(1 / window)
     )
     return matrix
+
+
+def nlinear(problem: Problem, *, per_sensor: bool = False) -> Model:
+    """Return NLinear."""
+    return from_linen(NLinear(per_sensor=per_sensor, **outputs(problem)))
+
+
+def dlinear(problem: Problem, *, window: int = 25, per_sensor: bool = False) -> Model:
+    """Return DLinear; DataError where the moving average has no middle."""
+    if window % 2 == 0:
+        raise DataError(f"model.window={window} is even: take {window + 1}")
+    return from_linen(DLinear(window=window, per_sensor=per_sensor, **outputs(problem)))
+
+
+MODELS = {
+    "nlinear": Choice(nlinear, PER_SENSOR, {}, SAME),
+    "dlinear": Choice(
+        dlinear,
+        {"window": "steps of the moving average, odd", **PER_SENSOR},
+        {},
+        SAME,
+        {"window": SIZE},
+    ),
+}

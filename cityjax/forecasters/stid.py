@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cityjax.choices import RATE, SIZE, Choice
+from cityjax.forecasters._arguments import ADAPTIVE, DROPOUT, HIDDEN, supports, timed
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import (
     Inputs,
     Support,
@@ -19,6 +22,7 @@ from cityjax.models.forecasting import (
     values,
 )
 from cityjax.models.layers import Dropout, repeated
+from cityjax.tasks.problem import Problem
 
 
 class STID(nn.Module):
@@ -131,3 +135,40 @@ class Affine(nn.Module):
         """Return the kernel [size, features] and the bias [features]."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (size, self.features))
         return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+def stid(
+    problem: Problem,
+    *,
+    hidden_size: int = 32,
+    layers: int = 3,
+    dropout: float = 0.15,
+    hops: int = 2,
+    adaptive_size: int = 0,
+) -> Model:
+    """Return STID, with the histories of neighbours where there is a graph."""
+    return from_linen(
+        STID(
+            hidden_size=hidden_size,
+            layers=layers,
+            dropout=dropout,
+            supports=supports(problem, hops),
+            adaptive_size=adaptive_size,
+            **timed(problem),
+        )
+    )
+
+
+MODELS = {
+    "stid": Choice(
+        stid,
+        {
+            **HIDDEN,
+            "layers": "residual layers",
+            **DROPOUT,
+            "hops": "steps along the graph to neighbours that are read, 0 for none",
+            **ADAPTIVE,
+        },
+        allowed={"hidden_size": SIZE, "dropout": RATE},
+    )
+}

@@ -6,8 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cityjax.choices import RATE, SIZE, Choice
+from cityjax.forecasters._arguments import DROPOUT, HIDDEN, timed
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Head, Inputs, Support, clock_features, past
 from cityjax.models.layers import Dropout
+from cityjax.ops.graph import normalized, product
+from cityjax.tasks.problem import Problem
 
 
 class TGCN(nn.Module):
@@ -71,3 +76,23 @@ class TGCN(nn.Module):
         shape = (width + self.hidden_size, outputs)
         kernel = self.param(f"{name}_kernel", nn.initializers.xavier_uniform(), shape)
         return kernel, self.param(f"{name}_bias", nn.initializers.constant(bias), (outputs,))
+
+
+def tgcn(problem: Problem, *, hidden_size: int = 64, dropout: float = 0.0) -> Model:
+    """Return T-GCN."""
+    support = None
+    if problem.graph is not None:
+        support = product(normalized(problem.graph, "symmetric"))
+    return from_linen(
+        TGCN(
+            support=support,
+            hidden_size=hidden_size,
+            dropout=dropout,
+            **timed(problem),
+        )
+    )
+
+
+MODELS = {
+    "tgcn": Choice(tgcn, {**HIDDEN, **DROPOUT}, allowed={"hidden_size": SIZE, "dropout": RATE})
+}

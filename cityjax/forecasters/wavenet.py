@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cityjax.choices import RATE, SIZE, Choice
+from cityjax.forecasters._arguments import ADAPTIVE, DROPOUT, HIDDEN, supports, timed
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import (
     Head,
     Inputs,
@@ -15,6 +18,7 @@ from cityjax.models.forecasting import (
     past,
 )
 from cityjax.models.layers import Dropout, batch_norm
+from cityjax.tasks.problem import Problem
 
 
 class GraphWaveNet(nn.Module):
@@ -82,3 +86,41 @@ class GraphWaveNet(nn.Module):
         y = nn.relu(nn.Dense(self.skip_size, name="skip")(jnp.concatenate(skips, axis=-1)))
         y = nn.relu(nn.Dense(2 * self.skip_size, name="end")(y))
         return Head(self.horizon, self.quantiles, name="head")(y)
+
+
+def wavenet(
+    problem: Problem,
+    *,
+    hidden_size: int = 32,
+    skip_size: int = 256,
+    dropout: float = 0.3,
+    adaptive_size: int = 10,
+    dilations: tuple[int, ...] = (1, 2, 1, 2, 1, 2, 1, 2),
+) -> Model:
+    """Return Graph WaveNet."""
+    return from_linen(
+        GraphWaveNet(
+            supports=supports(problem, 1),
+            adaptive_size=adaptive_size,
+            hidden_size=hidden_size,
+            skip_size=skip_size,
+            dilations=dilations,
+            dropout=dropout,
+            **timed(problem),
+        )
+    )
+
+
+MODELS = {
+    "wavenet": Choice(
+        wavenet,
+        {
+            **HIDDEN,
+            "skip_size": "width of the skips",
+            **DROPOUT,
+            **ADAPTIVE,
+            "dilations": "of each layer, steps",
+        },
+        allowed={"hidden_size": SIZE, "skip_size": SIZE, "dilations": SIZE, "dropout": RATE},
+    )
+}

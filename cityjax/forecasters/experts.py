@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cityjax.choices import Choice
+from cityjax.forecasters._arguments import SAME, outputs
+from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Inputs, carried, rising
+from cityjax.tasks.problem import Problem
 
 LEVELS = (0.05, 0.2, 0.4, 0.7, 0.95)  # rates of smoothing to begin with
 TRENDS = ((0.5, 0.2, 0.7), (0.5, 0.3, 0.9))  # of level and trend, and how the trend is damped
@@ -278,3 +282,11 @@ def season_mean(x: jax.Array, season: int) -> jax.Array:
     end = jnp.arange(1, len(x) + 1)
     first = jnp.maximum(end - season, 0)
     return (total[end] - total[first]) / (end - first)[:, None, None]
+
+
+def experts(problem: Problem) -> Model:
+    """Return experts weighted online by their past errors."""
+    return from_linen(Experts(season=problem.season, **outputs(problem)))
+
+
+MODELS = {"experts": Choice(experts, {}, {"learning_rate": 0.02, "steps": 300}, SAME)}
