@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from test_readers import hdf5, npz
 
 from cityjax import forecast_metrics
 from cityjax.data import floors
@@ -15,9 +16,10 @@ from cityjax.data.forecast import origins
 from cityjax.data.leaks import disturbed, leaks, training_view
 from cityjax.data.readers import matlab
 from cityjax.data.series import Series, checked, regular
-from cityjax.data.sets import _pandemic, covid_france, crime_nyc, parking
+from cityjax.data.sets import _pandemic, covid_france, crime_nyc, parking, taxi
 from cityjax.data.synthetic import DOMAINS
 from cityjax.data.windows import fit_scaler
+from cityjax.tasks.problem import INPUTS, make_problem
 
 
 @functools.cache
@@ -324,21 +326,70 @@ def test_a_split_that_looks_ahead_is_found_in_the_batches():
     assert {"scaler", "graph by correlation"} <= set(found) and "graph" not in found
 
 
-@pytest.mark.parametrize("name", HOLDS)
-def test_nothing_of_train_or_validation_depends_on_test(name):
-    one, series = dataset(name), real(name)
+def brought(name):
+    """A user's copy of a set that cannot be fetched, a short one: the bytes of its file."""
+    draw = np.random.default_rng(0)
+    if name in ("metr_la", "pems_bay"):
+        time = np.datetime64("2012-03-01T00:00:00") + np.arange(900) * np.timedelta64(300, "s")
+        return hdf5(np.array([773869, 767541, 717447]), time, draw.uniform(20, 70, (900, 3)))
+    return npz(data=draw.uniform(1, 300, (900, 3, 3)))
+
+
+def leaks_of(one, series):
+    """Whatever of train or validation depends on test, by protocol."""
+    found = []
     for protocol in one.protocols.values():
         steps = arranged(series, protocol)
-        view = functools.partial(
-            training_view,
-            protocol=protocol,
-            season=one.season,
-            history=protocol.history,
-            horizon=protocol.horizon,
-            split="validation",
-        )
-        assert leaks(view, steps, bounds(steps, protocol)["test"][0]) == ()
+        start = bounds(steps, protocol)["test"][0]
+
+        def view(series, protocol=protocol, start=start):
+            given = training_view(
+                series,
+                protocol,
+                season=one.season,
+                history=protocol.history,
+                horizon=protocol.horizon,
+                split="validation",
+            )
+            # Every input that an experiment may ask for: the profiles that the series can have.
+            problem = make_problem(series, protocol, season=one.season, inputs=INPUTS, lenient=True)
+            assert problem.data["profile"].shape[-1]
+            given["profiles"] = problem.data["profile"][:start]
+            given["graph of the problem"] = np.zeros(0) if problem.graph is None else problem.graph
+            return given
+
+        found += leaks(view, steps, start)
         assert set(bounds(steps, protocol)) == set(SPLITS)
+    return found
+
+
+@pytest.mark.parametrize("name", [*HOLDS, *sorted(MADE)])
+def test_nothing_of_train_or_validation_depends_on_test(name):
+    assert leaks_of(dataset(name), real(name)) == []
+
+
+@pytest.mark.parametrize("name", sorted(BROUGHT))
+def test_nothing_of_train_or_validation_depends_on_test_in_a_copy_of_ones_own(
+    name, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("CITYJAX_DATA", str(tmp_path))
+    one = dataset(name)
+    path = tmp_path / one.files[0].dataset / one.files[0].name
+    path.parent.mkdir()
+    path.write_bytes(brought(name))
+    assert leaks_of(one, one.read()) == []
+
+
+def test_a_graph_that_is_made_of_rides_is_that_of_train(monkeypatch):
+    real("taxi")
+    rides = matlab(taxi.read(taxi.FILE), "tensor")
+    start = bounds(real("taxi"), dataset("taxi").protocols["honest"])["train"][1]
+    monkeypatch.setattr(taxi, "matlab", lambda *given: rides)
+    before = taxi.load().adjacency
+    rides[..., start:] += 7
+    np.testing.assert_array_equal(taxi.load().adjacency, before)
+    rides[..., 0] += 7
+    assert (taxi.load().adjacency != before).all()
 
 
 def test_the_grid_of_crime_is_that_of_train():
