@@ -1,23 +1,12 @@
 """Convolutional network: the article's second, and a LeNet of today's kind."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from flax import linen as nn
 
 from cityjax.models.layers import Dropout, batch_norm
-from cityjax.ops.conv import conv_general_dilated
-from cityjax.ops.pool import max_pool
-
-
-def _pooled_convolution(*arguments: Any, **options: Any) -> jax.Array:
-    """Convolve and take the maximum of 2x2 values, as the hook of `nn.Conv`.
-
-    A quarter of the values is left for what comes after: the bias, which `nn.Conv` adds to what its
-    hook returns, and the ReLU, both of which commute with the maximum; and batch norm.
-    """
-    return max_pool(conv_general_dilated(*arguments, **options), (2, 2))
+from cityjax.ops.conv_pool import conv_max_pool
 
 
 class CNN(nn.Module):
@@ -49,7 +38,8 @@ class CNN(nn.Module):
                 channels,
                 (3, 3),
                 use_bias=not self.batch_norm,
-                conv_general_dilated=_pooled_convolution,
+                # Bias and ReLU commute with the maximum, and after it have a quarter to do.
+                conv_general_dilated=conv_max_pool,
             )(x)
             if self.batch_norm:
                 x = batch_norm(train, axis_name)(x)

@@ -69,7 +69,7 @@ def conv_general_dilated(
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     covered = (
         rank in (1, 2)
-        and numbers == _channels_last(rank)
+        and numbers == channels_last(rank)
         and (rhs_dilation is None or tuple(rhs_dilation) == ones)
         and (strides == ones or dilation == ones)
         and (dilation == ones or not isinstance(padding, str))
@@ -149,7 +149,7 @@ def conv_transpose(
         (1,) * rank,
         padding,
         lhs_dilation=strides,
-        dimension_numbers=_channels_last(rank),
+        dimension_numbers=channels_last(rank),
         precision=precision,
     )
 
@@ -167,7 +167,8 @@ def _transposed_padding(size: int, stride: int, padding: str) -> tuple[int, int]
     return low, total - low
 
 
-def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
+def channels_last(rank: int) -> lax.ConvDimensionNumbers:
+    """Return the order of axes of [B, *space, C] and [*kernel, C, F]."""
     space = tuple(range(rank))
     images = (0, rank + 1, *(axis + 1 for axis in space))
     return lax.ConvDimensionNumbers(images, (rank + 1, rank, *space), images)
@@ -175,7 +176,7 @@ def _channels_last(rank: int) -> lax.ConvDimensionNumbers:
 
 def _native(lhs, rhs, strides, pads, dilation, precision):
     """Convolve as XLA does, channels last."""
-    numbers = _channels_last(lhs.ndim - 2)
+    numbers = channels_last(lhs.ndim - 2)
 
     def convolve(lhs, pads):
         return lax.conv_general_dilated(
@@ -279,7 +280,7 @@ def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
     def on_cpu(lhs, rhs, gradient):
         shape = rhs.shape
         products = kernel_gradient(lhs, gradient, shape, strides, pads, dilation, precision)
-        return _summed_like(products, rhs)
+        return summed_like(products, rhs)
 
     def elsewhere(lhs, rhs, gradient):
         native = functools.partial(
@@ -288,13 +289,13 @@ def _conv_backward(strides, pads, dilation, precision, residuals, gradient):
         return jax.vjp(native, rhs)[1](gradient)[0]
 
     rhs_gradient = lax.platform_dependent(lhs, rhs, gradient, cpu=on_cpu, default=elsewhere)
-    return _summed_like(lhs_gradient, lhs), rhs_gradient
+    return summed_like(lhs_gradient, lhs), rhs_gradient
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
 
 
-def _summed_like(gradient, argument):
+def summed_like(gradient, argument):
     """Under shard_map, sum the devices' gradients of an argument that the devices share."""
 
     def varying(x):
