@@ -101,7 +101,7 @@ def choose_chunk(learner: Learner, source: Source, state: State) -> int:
         return 50
     batch = jax.eval_shape(source, state.key, state.step)
     program = jax.make_jaxpr(learner.step)(state, batch)
-    return 1 if "conv_general_dilated" in set(_primitives(program.jaxpr)) else 50
+    return 1 if "conv_general_dilated" in _primitives(program.jaxpr, "cpu") else 50
 
 
 def compiled(lowered: Any) -> Any:
@@ -133,19 +133,23 @@ def _padded(batch: Batch, count: int) -> Batch:
     return {**repeated, "mask": jnp.pad(mask, [(0, extra), *[(0, 0)] * (mask.ndim - 1)])}
 
 
-def _primitives(jaxpr: Any) -> set[str]:
-    """Name every primitive of a program, inner programs included."""
+def _primitives(jaxpr: Any, platform: str) -> set[str]:
+    """Name every primitive of a program on a platform, inner programs included."""
     names = set()
     for equation in jaxpr.eqns:
         names.add(equation.primitive.name)
+        given = dict(equation.params)
+        if of := given.get("branches_platforms"):  # `lax.platform_dependent`: None for all others
+            pairs = zip(of, given["branches"], strict=True)
+            given["branches"] = next(b for held, b in pairs if held is None or platform in held)
         for value in jax.tree.leaves(
-            list(equation.params.values()),
+            list(given.values()),
             is_leaf=lambda leaf: isinstance(leaf, jax_core.Jaxpr | jax_core.ClosedJaxpr),
         ):
             if isinstance(value, jax_core.ClosedJaxpr):
-                names |= _primitives(value.jaxpr)
+                names |= _primitives(value.jaxpr, platform)
             elif isinstance(value, jax_core.Jaxpr):
-                names |= _primitives(value)
+                names |= _primitives(value, platform)
     return names
 
 

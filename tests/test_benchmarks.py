@@ -1,14 +1,17 @@
 """The benchmarks of whole commands and of growth: what they read, resume and write."""
 
+import functools
 import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from benchmarks import end_to_end, performance, scaling
+from benchmarks import end_to_end, peers, performance, scaling
 from benchmarks.end_to_end import accurate, logged, most_memory, wait_for
+from benchmarks.networks import in_flax, in_jax, shared
 from benchmarks.results import ROOT
 from cityjax.overrides import resolve
 
@@ -42,6 +45,76 @@ FOUND = {
         "runs": [{"chunks": {"seconds": 3.1e-5}, "whole": {"seconds": 1.8e-5}}],
     },
 }
+
+
+# A side that says what it is sent, then how long it took: its name's length, the first losses.
+SIDE = """
+import json, sys
+side, name = sys.argv[1:3]
+plain = side in ("cityjax", "flax")
+sent = {"from": side} if plain else json.loads(sys.stdin.readline())
+if plain:
+    print(json.dumps(sent), flush=True)
+assert plain or sent == {"from": "cityjax"}
+for number, _ in enumerate(sys.stdin):
+    if (side, name) == ("compile", "broken"):
+        sys.exit(1)
+    loss = 2.0 if (side, name) == ("flax", "wrong") else 1.0
+    print(json.dumps([len(side) + number, [loss]]), flush=True)
+"""
+
+
+@pytest.fixture
+def sides(monkeypatch, tmp_path):
+    """Sides of four kinds that take so many seconds."""
+    (tmp_path / "side.py").write_text(SIDE)
+    monkeypatch.setattr(
+        peers, "sides", lambda name, device: ["cityjax", "flax", "eager", "compile"]
+    )
+    monkeypatch.setitem(peers.TURNS, "cpu", 3)
+    monkeypatch.setattr(
+        peers,
+        "started",
+        lambda side, name, device: subprocess.Popen(
+            [sys.executable, str(tmp_path / "side.py"), side, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ),
+    )
+
+
+def test_sides_take_turns_and_the_first_two_do_not_count(sides):
+    found = peers.compare("mlp", "cpu")
+    assert found == {  # turns 2, 3, 4
+        side: {"median": len(side) + 3, "min": len(side) + 2}
+        for side in ("cityjax", "flax", "eager", "compile")
+    }
+
+
+def test_what_pytorch_cannot_compile_is_left_out_and_said(sides, capsys):
+    assert set(peers.compare("broken", "cpu")) == {"cityjax", "flax", "eager"}
+    assert "broken: PyTorch's compile fails and is left out" in capsys.readouterr().err
+
+
+def test_sides_that_do_not_compute_the_same_are_refused(sides):
+    with pytest.raises(ValueError, match="wrong: the first losses differ"):
+        peers.compare("wrong", "cpu")
+
+
+@pytest.mark.parametrize("name", peers.NETWORKS)
+def test_plain_flax_is_the_same_network(name, monkeypatch):
+    for module in (in_jax, in_flax, shared):
+        for constant, value in {"HIDDEN": 8, "DIGITS": 4, "CITY_HIDDEN": 4}.items():
+            if name not in ("mlp", "gan") and hasattr(module, constant):
+                monkeypatch.setattr(module, constant, value)
+    monkeypatch.setattr(in_jax, "city", functools.partial(shared.city, 3, 5))
+    losses = []
+    for plain in (False, True):
+        learner, state, batch, _ = in_jax.start(name, plain)
+        _, sums = jax.jit(learner.step)(state, batch)
+        losses.append({key: float(total / count) for key, (total, count) in sums.items()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_lines_of_a_run_are_read():

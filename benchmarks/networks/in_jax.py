@@ -1,4 +1,4 @@
-"""The step of cityjax, as an experiment trains it, and the same network in plain Flax."""
+"""The step of cityjax, as an experiment trains it, and that of the same network in plain Flax."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +11,17 @@ import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from benchmarks.networks.in_flax import (
+    PlainCNN,
+    PlainDenseDiscriminator,
+    PlainDenseGenerator,
+    PlainDiscriminator,
+    PlainGenerator,
+    PlainMLP,
+    PlainRNN,
+    PlainSTID,
+    PlainTGCN,
+)
 from benchmarks.networks.shared import (
     CITY_HIDDEN,
     CLASSES,
@@ -35,8 +46,6 @@ from cityjax.models.gan import (
     ConvGenerator,
     DenseDiscriminator,
     DenseGenerator,
-    centred,
-    leaky_relu,
 )
 from cityjax.models.mlp import MLP
 from cityjax.models.rnn import RNN
@@ -45,56 +54,6 @@ from cityjax.ops.graph import dense_matmul
 from cityjax.parallel import Trainer, choose_chunk
 
 Train = Callable[[int], list[float]]  # so many updates -> their mean losses, or the last one's
-
-
-class PlainCNN(nn.Module):
-    """`models.cnn.CNN` as Flax's documentation writes one."""
-
-    channels: tuple[int, ...]
-    hidden_sizes: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):  # noqa: D102
-        for channels in self.channels:
-            x = nn.max_pool(nn.relu(nn.Conv(channels, (3, 3))(x)), (2, 2), (2, 2))
-        x = x.reshape(x.shape[0], -1)
-        for size in self.hidden_sizes:
-            x = nn.relu(nn.Dense(size)(x))
-        return nn.Dense(CLASSES)(x)
-
-
-class PlainRNN(nn.Module):
-    """`models.rnn.RNN` with Flax's own cells."""
-
-    cell: type[nn.RNNCellBase]
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):  # noqa: D102
-        x = nn.RNN(self.cell(HIDDEN, name="cell"))(x[..., 0])
-        return nn.Dense(CLASSES)(x[:, -1])
-
-
-class PlainGenerator(nn.Module):
-    """`models.gan.ConvGenerator` with Flax's own transposed convolution."""
-
-    @nn.compact
-    def __call__(self, inputs, *, train=False, axis_name=None):  # noqa: D102
-        x = nn.Dense(7 * 7 * 128)(inputs[0]).reshape(-1, 7, 7, 128)
-        for channels in (64, 1):
-            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
-            x = nn.ConvTranspose(channels, (4, 4), (2, 2), use_bias=False)(x)
-        return nn.sigmoid(x + self.param("bias", nn.initializers.zeros, ()))
-
-
-class PlainDiscriminator(nn.Module):
-    """`models.gan.ConvDiscriminator` with Flax's own convolution."""
-
-    @nn.compact
-    def __call__(self, inputs, *, train=False, axis_name=None):  # noqa: D102
-        x = centred(inputs[0])
-        for channels in (64, 128):
-            x = leaky_relu(nn.Conv(channels, (4, 4), (2, 2))(x))
-        return nn.Dense(1)(x.reshape(x.shape[0], -1))[:, 0]
 
 
 def _digits(module: Any) -> Learner:
@@ -107,12 +66,13 @@ def _pair(generator: Any, discriminator: Any) -> Learner:
     return adversarial(*models, *optimizers, latent_size=LATENT)
 
 
-def forecaster(name: str, graph: np.ndarray) -> Learner:
+def forecaster(name: str, graph: np.ndarray, *, plain: bool = False) -> Learner:
     """Return the learner of "stid" or "tgcn" for so many sensors as the graph [N, N] has."""
+    carried = partial(jnp.matmul if plain else dense_matmul, graph)
     if name == "stid":
-        module = STID(HORIZON, STEPS_PER_DAY, CITY_HIDDEN, dropout=0.0)
+        module = PlainSTID() if plain else STID(HORIZON, STEPS_PER_DAY, CITY_HIDDEN, dropout=0.0)
     else:
-        module = TGCN(HORIZON, STEPS_PER_DAY, partial(dense_matmul, graph), CITY_HIDDEN)
+        module = PlainTGCN(carried) if plain else TGCN(HORIZON, STEPS_PER_DAY, carried, CITY_HIDDEN)
     return supervised(from_linen(module), squared_error, optax.adam(LEARNING_RATE))
 
 
@@ -126,10 +86,12 @@ OURS = {
     "dcgan": lambda: _pair(ConvGenerator((128, 64)), ConvDiscriminator((64, 128))),
 }
 PLAIN = {
+    "mlp": lambda: _digits(PlainMLP()),
     "article_cnn": lambda: _digits(PlainCNN((32,), ())),
     "lenet": lambda: _digits(PlainCNN((32, 64), (256,))),
     "gru": lambda: _digits(PlainRNN(nn.GRUCell)),
     "lstm": lambda: _digits(PlainRNN(nn.OptimizedLSTMCell)),
+    "gan": lambda: _pair(PlainDenseGenerator(), PlainDenseDiscriminator()),
     "dcgan": lambda: _pair(PlainGenerator(), PlainDiscriminator()),
 }
 
@@ -179,7 +141,7 @@ def start(name: str, plain: bool) -> tuple[Learner, State, Any, dict[str, Any]]:
         batch, learner = images(), (PLAIN if plain else OURS)[name]()
     else:
         batch, graph = city()
-        learner = forecaster(name, graph)
+        learner = forecaster(name, graph, plain=plain)
     state = jax.jit(learner.init)(jax.random.key(0), batch)
     shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(state.params).items()}
     sent: dict[str, Any] = {"shapes": shapes}

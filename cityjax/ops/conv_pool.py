@@ -108,6 +108,9 @@ def _native(lhs, rhs, pads, window, precision):
 
 
 def _forward(lhs, rhs, pads, window, precision):
+    asked = () if lhs.perturbed else None  # whether for a gradient of the images
+    lhs, rhs = lhs.value, rhs.value
+
     def on_cpu(lhs, rhs):
         return _in_halves(lambda half: _largest(_values(half, rhs, pads, window)), lhs)
 
@@ -116,15 +119,17 @@ def _forward(lhs, rhs, pads, window, precision):
         return maxima, (maxima != maxima).astype(jnp.int8)  # nobody reads it there
 
     maxima, first = lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
-    return maxima, (lhs, rhs, first)
+    return maxima, (lhs, rhs, first, asked)
 
 
 def _backward(pads, window, precision, residuals, gradient):
-    lhs, rhs, first = residuals
+    lhs, rhs, first, asked = residuals
+    if isinstance(gradient, jax.custom_derivatives.SymbolicZero):
+        return None, None
     native = functools.partial(_native, pads=pads, window=window, precision=precision)
 
     def on_cpu(lhs, rhs, first, gradient):
-        _, height, width, features = gradient.shape
+        features = gradient.shape[-1]
         met, total = _met(lhs, rhs.shape[:2], pads, window), jnp.zeros((), rhs.dtype)
         for number, place in enumerate(itertools.product(*map(range, window))):
             # What each of the kernel's places meets where this place of the window was the largest.
@@ -141,12 +146,12 @@ def _backward(pads, window, precision, residuals, gradient):
         return jax.vjp(functools.partial(native, lhs), rhs)[1](gradient)[0]
 
     rhs_gradient = lax.platform_dependent(lhs, rhs, first, gradient, cpu=on_cpu, default=elsewhere)
-    # Seldom asked for, and then not small: where it is not, none of it is computed.
-    lhs_gradient = jax.vjp(lambda lhs: native(lhs, rhs), lhs)[1](gradient)[0]
-    return lhs_gradient, rhs_gradient
+    if asked is None:  # the first layer of a network
+        return None, rhs_gradient
+    return jax.vjp(lambda lhs: native(lhs, rhs), lhs)[1](gradient)[0], rhs_gradient
 
 
-_fused.defvjp(_forward, _backward)
+_fused.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _in_halves(make, lhs):
