@@ -37,6 +37,7 @@ ended = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(ended.returncode)
 """
+BEGUN = r"seed \d+: step \d+ of"  # the line of a run before its first update
 Found = Callable[[str], int | None]
 
 
@@ -138,8 +139,8 @@ def twice(arguments: list[str], found: Found) -> list[dict[str, float]]:
 def wait_for(module: list[str], found: Found, *, cache: str = "") -> dict[str, float]:
     """Start `python -m MODULE ...`, wait for a line in which a step is `found`, and end it.
 
-    cache: the folder of compiled programs; that of matplotlib's fonts stays the user's. Raises
-    OSError where the process ends before it.
+    cache: the folder of compiled programs; that of matplotlib's fonts stays the user's. "before"
+    is what passed before a run's first update. Raises OSError where the process ends before it.
     """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MPLCONFIGDIR": _fonts()}
     environment.pop("CITYJAX_DATA", None)  # both sides read the files of the package
@@ -151,11 +152,14 @@ def wait_for(module: list[str], found: Found, *, cache: str = "") -> dict[str, f
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     ) as process:
+        before = 0.0
         for line in process.stdout or ():
+            seconds = time.perf_counter() - began
+            if re.match(BEGUN, line):
+                before = seconds
             if (step := found(line)) is not None:
-                seconds = time.perf_counter() - began
                 process.kill()
-                return {"seconds": seconds, "step": step}
+                return {"seconds": seconds, "step": step, "before": before}
     raise OSError(f"{' '.join(module)[:90]} ended before what it was to reach")
 
 
@@ -243,6 +247,17 @@ def _digits(runs: list[dict[str, dict[str, float]]]) -> list[str]:
         cell = {"cold": f"{ratio:.2f}", "warm": _beside(ratio, "digits")}.get(side, "")
         times = f"{seconds[side]:.1f} | {least:.1f} | {steps[side]:.0f}"
         lines.append(f"| {name} | {times} | {cell} |")
+    if all("before" in run["warm"] for run in runs):
+        before, updates = statistics.median(run["warm"]["before"] for run in runs), steps["warm"]
+        each = 1e3 * (seconds["warm"] - before) / updates
+        room = 1e3 * max(0.0, seconds[best] / TARGETS["digits"] - before) / updates
+        lines += [
+            "",
+            f"Of the warm run's seconds {before:.1f} pass before its first update (imports, data,"
+            " programs that are read); then",
+            f"an update takes {each:.0f} ms, its share of evaluations included. A run of"
+            f" {TARGETS['digits']:g} times PyTorch's speed has room for {room:.0f} ms.",
+        ]
     return [*lines, ""]
 
 

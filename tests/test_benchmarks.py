@@ -1,5 +1,6 @@
 """The benchmarks of whole commands and of growth: what they read, resume and write."""
 
+import copy
 import functools
 import json
 import subprocess
@@ -127,13 +128,14 @@ def test_lines_of_a_run_are_read():
 
 
 def test_a_process_is_awaited_and_ended(tmp_path, monkeypatch):
-    script = "import time\nprint('seed 0', flush=True)\nprint('  7 train  loss 1', flush=True)\n"
+    script = "import time\nprint('seed 0: step 0 of 9', flush=True)\ntime.sleep(0.5)\n"
+    script += "print('  7 train  loss 1', flush=True)\n"
     (tmp_path / "endless.py").write_text(script + "time.sleep(600)")
     (tmp_path / "short.py").write_text("print('  7 validation  error 0.5')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = wait_for(["endless"], logged)
     assert found["step"] == 7
-    assert 0 < found["seconds"] < 300
+    assert 0 < found["before"] <= found["seconds"] - 0.4
     with pytest.raises(OSError, match="short ended before"):
         wait_for(["short"], logged)
 
@@ -153,6 +155,14 @@ def test_the_section_sets_medians_beside_their_targets():
     shown = "\n".join(end_to_end.section(FOUND))
     assert "| cityjax, warm | 10.0 | 9.0 | 300 | **1.60** (≥ 1.5 met) |" in shown
     assert "| cityjax, cold | 30.0 | 29.0 | 300 | 0.53 |" in shown
+    assert "before its first update" not in shown
+    found = copy.deepcopy(FOUND)
+    for run in found["digits"]["runs"]:
+        run["warm"]["before"] = 4.0
+    shown = "\n".join(end_to_end.section(found))
+    assert "4.0 pass before its first update" in shown
+    # Of 10 seconds 6 are for 300 updates; of 16 / 1.5, the best of PyTorch's, 6.67.
+    assert "takes 20 ms" in shown and "room for 22 ms" in shown
     assert "second start **4.50 s** (≤ 4 missed)" in shown
     assert "**13.00 µs** (≤ 15 met)" in shown
     assert "**0.75 GB** (≤ 1.2 met)" in shown and "**1.62 GB** (≤ 1.5 missed)" in shown
