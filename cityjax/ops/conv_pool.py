@@ -22,7 +22,7 @@ from cityjax.ops.pool import max_pool
 Pair = tuple[int, int]
 
 # Products behind one maximum, beyond which a matrix product pays.
-MOST_PRODUCTS = 64
+MOST_PRODUCTS = 128
 
 
 def conv_max_pool(
