@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import peers, performance, scaling, tables
+from benchmarks import models, peers, performance, scaling, tables
 from benchmarks.forecasting import TABLES
 from benchmarks.results import DOCS, ROWS, command, page
 from cityjax.overrides import resolve
@@ -94,6 +94,39 @@ def test_the_performance_page_shows_what_was_timed():
         assert all({"cityjax", "eager"} <= set(each["times"]) for each in found.values())
     assert {path.stem for path in performance.FOLDER.glob("*.json")} <= set(performance.SECTIONS)
     assert performance.PAGE.read_text(encoding="utf-8") == performance.page()
+
+
+def test_models_are_ordered_by_validation_and_the_default_is_set_beside_the_best(tmp_path):
+    lines = [{"split": "train", "pcc@1": 0.9}]
+    lines += [{"split": "validation", "pcc@1": value} for value in (0.2, 0.8, 0.5)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert models.best(tmp_path / "metrics.jsonl", "pcc@1") == {"metric": "pcc@1", "value": 0.8}
+    one = {"metric": "mae@1", "seconds": 61.0, "measured": "here"}
+    found = {"stid": one | {"value": 2.2}, "ridge": one | {"value": 2.0}}
+    found["seasonal"] = {"refused": "too short", "measured": "there"}
+    assert models.section(found, "stid") == [
+        "| model | validation mae@1 | seconds of the run |",
+        "| --- | --- | --- |",
+        "| ridge | 2 | 1 min 01 s |",
+        "| **stid** | 2.2 | 1 min 01 s |",
+        "",
+        "ridge is better than the default, stid, by 10.0 %.",
+        "",
+        "- seasonal: too short",
+        "- measured: here",
+        "- measured: there",
+    ]
+    assert "better than" not in "".join(models.section(found, "ridge"))
+
+
+def test_the_page_of_models_shows_what_was_run():
+    defaults = models.experiments()
+    assert "traffic_los" in defaults and "synthetic_city" not in defaults
+    if not models.KEPT.exists():
+        assert not models.PAGE.exists()
+        return
+    found = json.loads(models.KEPT.read_text(encoding="utf-8"))
+    assert models.PAGE.read_text(encoding="utf-8") == models.page(found, defaults)
 
 
 def test_the_scaling_page_shows_the_points_that_were_measured():

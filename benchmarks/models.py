@@ -1,0 +1,125 @@
+"""Every model on every forecasting experiment, by validation: what its default is chosen from.
+
+Run: python -m benchmarks.models [EXPERIMENT ...]
+
+Each model runs with its defaults in the experiment, seed 0, for as long as the experiment gives it,
+and is judged by the metric on validation that names the best checkpoint; the test part is not
+looked at. Finished runs are read, not repeated, so that a stopped command goes on where it was.
+Writes docs/results/models.md and the JSON file behind it.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import DOCS, ROOT, chosen, commit, cpu
+from cityjax.report.tables import format_duration, format_value
+
+RUNS, KEPT, PAGE = ROOT / "runs" / "models", DOCS / "models.json", DOCS / "models.md"
+HIGHER = ("pcc",)
+
+
+def experiments() -> dict[str, str]:
+    """Return the forecasting experiments on real data, and the model that each has by default."""
+    from cityjax import registry
+    from cityjax.forecasting import ForecastConfig
+
+    found = {}
+    for name in registry.available():
+        config = registry.load(name).Config
+        if issubclass(config, ForecastConfig) and not config.data.startswith("synthetic"):
+            found[name] = config.model
+    return found
+
+
+def judged(experiment: str, model: str) -> dict[str, Any]:
+    """Run a model on an experiment: its best value on validation, or why it is refused."""
+    folder = RUNS / f"{experiment}_{model}"
+    given = [f"experiment={experiment}", f"model={model}", f"workdir={folder}", "progress=off"]
+    command = [sys.executable, "-m", "cityjax.run", *given]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if ended.returncode == 2:
+        return {"refused": ended.stderr.strip().removeprefix("cityjax: ")}
+    ended.check_returncode()
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    metric = selects(experiment)
+    return {"seconds": result["timing"]["total_seconds"]} | best(folder / "metrics.jsonl", metric)
+
+
+def selects(experiment: str) -> str:
+    """Return the metric that names the best checkpoint of an experiment."""
+    from cityjax import registry
+    from cityjax.forecasting import problem_of
+
+    return problem_of(registry.load(experiment).Config())[0].select
+
+
+def best(metrics: Path, metric: str) -> dict[str, Any]:
+    """Return the metric's best value on validation, from a run's lines."""
+    lines = map(json.loads, metrics.read_text(encoding="utf-8").splitlines())
+    values = [line[metric] for line in lines if line["split"] == "validation"]
+    chosen = max if metric.partition("@")[0] in HIGHER else min
+    return {"metric": metric, "value": chosen(values)}
+
+
+def page(found: dict[str, dict[str, dict[str, Any]]], defaults: dict[str, str]) -> str:
+    """Return the page: a column for each experiment that was run, a row for each model."""
+    lines = [
+        "# Models",
+        "",
+        "Every model on every forecasting experiment, on validation, by the metric that names the",
+        "best checkpoint: `python -m benchmarks.models`. One seed, each model with its defaults",
+        "and the experiment's updates. The default of an experiment is in bold; where another is",
+        "better by this one seed, the table says by how much.",
+        "",
+    ]
+    for experiment, models in found.items():
+        lines += [f"## {experiment}", "", *section(models, defaults[experiment]), ""]
+    return "\n".join(lines)
+
+
+def section(models: dict[str, dict[str, Any]], default: str) -> list[str]:
+    """Return the table of one experiment, best first, and what it says of the default."""
+    ran = {name: one for name, one in models.items() if "value" in one}
+    metric = next(iter(ran.values()))["metric"]
+    order = sorted(ran, key=lambda name: ran[name]["value"])
+    if metric.partition("@")[0] in HIGHER:
+        order.reverse()
+    lines = [f"| model | validation {metric} | seconds of the run |", "| --- | --- | --- |"]
+    for name in order:
+        value = format_value(metric, ran[name]["value"])
+        shown = f"**{name}**" if name == default else name
+        lines.append(f"| {shown} | {value} | {format_duration(ran[name]['seconds'])} |")
+    lines.append("")
+    if default in ran and order[0] != default:
+        share = abs(ran[default]["value"] / ran[order[0]]["value"] - 1)
+        lines += [f"{order[0]} is better than the default, {default}, by {100 * share:.1f} %.", ""]
+    lines += [f"- {name}: {one['refused']}" for name, one in models.items() if "refused" in one]
+    measured = sorted({one["measured"] for one in models.values()})
+    return [*lines, *(f"- measured: {text}" for text in measured)]
+
+
+def main(names: list[str]) -> None:
+    """Judge every model on the named experiments, all of them by default."""
+    from cityjax.forecasting import MODELS
+
+    defaults = experiments()
+    found = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    for experiment in chosen("experiments", names, defaults):
+        for model in MODELS:
+            if model in found.get(experiment, {}):
+                continue
+            measured = f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}"
+            one = judged(experiment, model) | {"measured": measured}
+            found.setdefault(experiment, {})[model] = one
+            print(experiment, model, json.dumps(one), flush=True)
+            found = {name: found[name] for name in defaults if name in found}
+            KEPT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            PAGE.write_text(page(found, defaults), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
