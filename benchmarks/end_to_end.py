@@ -159,7 +159,7 @@ def wait_for(module: list[str], found: Found, *, cache: str = "") -> dict[str, f
                 before = seconds
             if (step := found(line)) is not None:
                 process.kill()
-                return {"seconds": seconds, "step": step, "before": before}
+                return {"seconds": seconds, "step": step} | ({"before": before} if before else {})
     raise OSError(f"{' '.join(module)[:90]} ended before what it was to reach")
 
 
@@ -253,10 +253,11 @@ def _digits(runs: list[dict[str, dict[str, float]]]) -> list[str]:
         room = 1e3 * max(0.0, seconds[best] / TARGETS["digits"] - before) / updates
         lines += [
             "",
-            f"Of the warm run's seconds {before:.1f} pass before its first update (imports, data,"
-            " programs that are read); then",
-            f"an update takes {each:.0f} ms, its share of evaluations included. A run of"
-            f" {TARGETS['digits']:g} times PyTorch's speed has room for {room:.0f} ms.",
+            f"Of the warm run's seconds {before:.1f} pass before its first update (imports and"
+            " data); then",
+            f"an update takes {each:.0f} ms, its share of evaluations and of programs that are read"
+            f" included. A run of {TARGETS['digits']:g} times PyTorch's speed has room for"
+            f" {room:.0f} ms.",
         ]
     return [*lines, ""]
 

@@ -103,17 +103,24 @@ def standardised(metric: Metric, mean: np.ndarray, std: np.ndarray) -> Metric:
     return metric._replace(accumulate=accumulate)
 
 
-def averaged(each: Sequence[Metric]) -> Metric:
-    """Return the mean of metrics, such as of each lead's, of those that are numbers."""
+def averaged(each: Mapping[Any, Metric]) -> Metric:
+    """Return the mean of the metrics of single leads, of those that have a target."""
 
-    def finish(sums: tuple[Any, ...]) -> Any:
-        found = [metric.finalize(part) for metric, part in zip(each, sums, strict=True)]
-        return jnp.nanmean(jnp.stack(found), axis=0)
+    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> dict[int, Any]:
+        return {
+            lead: (
+                metric.accumulate(outputs, batch),
+                jnp.sum(at_horizon(outputs, batch, lead)[2], dtype=jnp.float32),
+            )
+            for lead, metric in each.items()
+        }
 
-    def accumulate(outputs: jax.Array, batch: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(metric.accumulate(outputs, batch) for metric in each)
+    def finish(sums: Mapping[int, Any]) -> Any:
+        found = jnp.stack([each[lead].finalize(part) for lead, (part, _) in sums.items()])
+        some = jnp.stack([count for _, count in sums.values()]) > 0
+        return metrics.mean(jnp.where(some, found, 0).sum(axis=0), some.sum(axis=0), jnp.nan)
 
-    return Metric(accumulate, finish, each[0].better)
+    return Metric(accumulate, finish, next(iter(each.values())).better)
 
 
 _POINT: dict[str, Callable[..., Metric]] = {

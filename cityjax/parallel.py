@@ -92,7 +92,7 @@ def memory_errors() -> Iterator[None]:
 
 
 def choose_chunk(learner: Learner, source: Source, state: State) -> int:
-    """Return how many updates one dispatch should hold: 50, or 1 for convolutions on a CPU.
+    """Return how many updates one dispatch should hold: 50, or 1 where XLA convolves on a CPU.
 
     Many small updates per dispatch hide its cost, but inside a scan XLA:CPU does not use its fast
     convolutions (jax issue 12868).
@@ -141,7 +141,8 @@ def _primitives(jaxpr: Any, platform: str) -> set[str]:
         given = dict(equation.params)
         if of := given.get("branches_platforms"):  # `lax.platform_dependent`: None for all others
             pairs = zip(of, given["branches"], strict=True)
-            given["branches"] = next(b for held, b in pairs if held is None or platform in held)
+            fits = [branch for held, branch in pairs if held is None or platform in held]
+            given["branches"] = fits[:1]
         for value in jax.tree.leaves(
             list(given.values()),
             is_leaf=lambda leaf: isinstance(leaf, jax_core.Jaxpr | jax_core.ClosedJaxpr),

@@ -105,6 +105,7 @@ def test_sides_that_do_not_compute_the_same_are_refused(sides):
 
 @pytest.mark.parametrize("name", peers.NETWORKS)
 def test_plain_flax_is_the_same_network(name, monkeypatch):
+    # Small, but for networks whose own sizes are written out.
     for module in (in_jax, in_flax, shared):
         for constant, value in {"HIDDEN": 8, "DIGITS": 4, "CITY_HIDDEN": 4}.items():
             if name not in ("mlp", "gan") and hasattr(module, constant):

@@ -192,6 +192,17 @@ def test_a_name_that_is_none_is_refused_in_one_line(name, says):
     assert "\n" not in str(error.value)
 
 
+def test_the_mean_of_leads_leaves_out_those_without_a_target_and_nothing_else():
+    outputs, batch = jnp.ones((2, 3, 1)), {"targets": jnp.zeros((2, 3, 1))}
+    batch["mask"] = jnp.ones((2, 3, 1), bool).at[:, 1].set(False).at[0, 2].set(False)
+    outputs = outputs.at[1, 2].set(5.0)
+    each = {lead: forecast_metrics.by_name(f"mae@{lead}") for lead in (1, 2, 3)}
+    metric = forecast_metrics.averaged(each)
+    assert score(metric, outputs, batch) == 3  # of 1 and 5; pooled it would be 7 / 3
+    assert np.isnan(score(metric, outputs.at[0, 0].set(jnp.nan), batch))
+    assert np.isnan(score(metric, outputs, {**batch, "mask": jnp.zeros((2, 3, 1), bool)}))
+
+
 def test_every_metric_of_forecasts_says_which_way_is_better():
     names = [*TWINS, *INTERVAL_TWINS]
     better = {name: forecast_metrics.by_name(name, LEVELS).better for name in names}

@@ -102,7 +102,7 @@ class Experts(nn.Module):
 
         # One lead after the other, here and for the gradient: past forecasts of all of them at once
         # would be [E, T, H, B, N], which takes longer to write and to read than to make again.
-        found = jax.lax.map(jax.checkpoint(judged), jnp.arange(horizon))
+        found = jax.lax.map(jax.checkpoint(judged, prevent_cse=False), jnp.arange(horizon))
         latest, mine, ours = (jnp.moveaxis(each, 0, 1) for each in found)  # [E, H, B, N]
         error = share * mine + (1 - share) * ours
         # Factors are of amounts: where a value is below 0, they have no say.

@@ -69,6 +69,8 @@ def conv_max_pool(
         and all(o is None or tuple(o) == (1, 1) for o in (strides, lhs_dilation, rhs_dilation))
         and feature_group_count == batch_group_count == 1
         and math.prod(window) * math.prod(rhs.shape[:-1]) <= MOST_PRODUCTS
+        and rhs.size > 0
+        and all(isinstance(step, int) for step in window)
         and lhs.dtype == rhs.dtype
         and lhs.dtype in (jnp.float32, jnp.float64)
         and preferred_element_type in (None, lhs.dtype)
@@ -98,27 +100,30 @@ def _fused(
     return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=native)
 
 
-def _native(lhs, rhs, pads, window, precision):
-    """Convolve, then pool."""
-    numbers = channels_last(2)
-    convolved = conv_general_dilated(
-        lhs, rhs, (1, 1), pads, dimension_numbers=numbers, precision=precision
+def _convolve(lhs, rhs, pads, precision):
+    return conv_general_dilated(
+        lhs, rhs, (1, 1), pads, dimension_numbers=channels_last(2), precision=precision
     )
-    return max_pool(convolved, window)
+
+
+def _native(lhs, rhs, pads, window, precision):
+    return max_pool(_convolve(lhs, rhs, pads, precision), window)
 
 
 def _forward(lhs, rhs, pads, window, precision):
     asked = () if lhs.perturbed else None  # whether for a gradient of the images
     lhs, rhs = lhs.value, rhs.value
+    # By this function's own rule where it is derived once more, ties included.
+    maxima = _fused(lhs, rhs, pads, window, precision)
 
-    def on_cpu(lhs, rhs):
-        return _in_halves(lambda half: _largest(_values(half, rhs, pads, window)), lhs)
+    def on_cpu(lhs, rhs, maxima):
+        del maxima
+        return _in_halves(lambda half: _largest(_values(half, rhs, pads, window))[1], lhs)
 
-    def elsewhere(lhs, rhs):
-        maxima = _native(lhs, rhs, pads, window, precision)
-        return maxima, (maxima != maxima).astype(jnp.int8)  # nobody reads it there
+    def elsewhere(lhs, rhs, maxima):  # nobody reads it there
+        return (maxima != maxima).astype(jnp.int8)
 
-    maxima, first = lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=elsewhere)
+    first = lax.platform_dependent(lhs, rhs, maxima, cpu=on_cpu, default=elsewhere)
     return maxima, (lhs, rhs, first, asked)
 
 
@@ -126,29 +131,50 @@ def _backward(pads, window, precision, residuals, gradient):
     lhs, rhs, first, asked = residuals
     if isinstance(gradient, jax.custom_derivatives.SymbolicZero):
         return None, None
+    places = list(itertools.product(*map(range, window)))
+    convolve = functools.partial(_convolve, pads=pads, precision=precision)
     native = functools.partial(_native, pads=pads, window=window, precision=precision)
 
-    def on_cpu(lhs, rhs, first, gradient):
-        features = gradient.shape[-1]
+    def taken(number, first, gradient):
+        """Return the gradient where that place of the window was the largest, else 0."""
+        return jnp.where(first == number, gradient, 0)
+
+    def kernel_on_cpu(lhs, rhs, first, gradient):
         met, total = _met(lhs, rhs.shape[:2], pads, window), jnp.zeros((), rhs.dtype)
-        for number, place in enumerate(itertools.product(*map(range, window))):
-            # What each of the kernel's places meets where this place of the window was the largest.
+        for number, place in enumerate(places):
+            # What each of the kernel's places meets there.
             rows = [
                 jnp.moveaxis(met(place, at), -1, 0).reshape(lhs.shape[-1], -1)
                 for at in itertools.product(*map(range, rhs.shape[:2]))
             ]
-            taken = jnp.where(first == number, gradient, 0).reshape(-1, features)
-            rows, taken = lax.optimization_barrier((jnp.concatenate(rows), taken))
-            total += jnp.matmul(rows, taken, precision=precision)
+            here = taken(number, first, gradient).reshape(-1, gradient.shape[-1])
+            pair = lax.optimization_barrier((jnp.concatenate(rows), here))
+            total += jnp.matmul(*pair, precision=precision)
         return summed_like(total.reshape(rhs.shape), rhs)
 
-    def elsewhere(lhs, rhs, first, gradient):
-        return jax.vjp(functools.partial(native, lhs), rhs)[1](gradient)[0]
+    def images_on_cpu(lhs, rhs, first, gradient):
+        _, *space, _ = jax.eval_shape(convolve, lhs, rhs).shape
+        batch, height, width, features = gradient.shape
+        whole = jnp.stack([taken(number, first, gradient) for number in range(len(places))], 3)
+        whole = whole.reshape(batch, height, width, *window, features).swapaxes(2, 3)
+        whole = whole.reshape(batch, height * window[0], width * window[1], features)
+        # What no window holds has no gradient.
+        beyond = [(0, size - held) for size, held in zip(space, whole.shape[1:-1], strict=True)]
+        whole = jnp.pad(whole, [(0, 0), *beyond, (0, 0)])
+        return jax.vjp(lambda lhs: convolve(lhs, rhs), lhs)[1](whole)[0]
 
-    rhs_gradient = lax.platform_dependent(lhs, rhs, first, gradient, cpu=on_cpu, default=elsewhere)
-    if asked is None:  # the first layer of a network
-        return None, rhs_gradient
-    return jax.vjp(lambda lhs: native(lhs, rhs), lhs)[1](gradient)[0], rhs_gradient
+    def elsewhere(argument):
+        def derived(lhs, rhs, first, gradient):
+            del first
+            return jax.vjp(native, lhs, rhs)[1](gradient)[argument]
+
+        return derived
+
+    given = (lhs, rhs, first, gradient)
+    images_gradient = None
+    if asked is not None:  # it is not for a network's first layer
+        images_gradient = lax.platform_dependent(*given, cpu=images_on_cpu, default=elsewhere(0))
+    return images_gradient, lax.platform_dependent(*given, cpu=kernel_on_cpu, default=elsewhere(1))
 
 
 _fused.defvjp(_forward, _backward, symbolic_zeros=True)

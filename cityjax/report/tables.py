@@ -10,7 +10,7 @@ from cityjax.report.text_table import Cell, TextTable
 # No plain space: an arrow stays with its name.
 ARROWS = {"lower": "\u00a0↓", "higher": "\u00a0↑"}
 SPELLED = {name: name.upper() for name in ("mae", "mse", "rmse", "mape", "wape", "crps", "gan")}
-SPELLED["frechet"] = "Fréchet"
+SPELLED |= {"frechet": "Fréchet", "ci95": "± (95 %, by stretches of test)"}
 
 
 def is_fraction(key: str) -> bool:

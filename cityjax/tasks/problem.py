@@ -232,7 +232,7 @@ def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str
 
 
 def lead_name(lead: int | tuple[int, int]) -> str:
-    """Return how the names of metrics write a lead: `3`, or `1-12` of steps 1 to 12 pooled."""
+    """Return how the names of metrics write a lead: `3`, or `1-12` of steps 1 to 12."""
     first, last = (lead, lead) if isinstance(lead, int) else lead
     return str(first) if first == last else f"{first}-{last}"
 
@@ -254,10 +254,10 @@ def metrics_of(
     for measure, (at, lead) in itertools.product(measures, names.items()):
         apart = protocol.refit and isinstance(lead, tuple)
         parts = range(lead[0], lead[1] + 1) if apart else [at]
-        each = [by_name(f"{measure}@{part}", quantiles, about=about) for part in parts]
+        each = {part: by_name(f"{measure}@{part}", quantiles, about=about) for part in parts}
         if protocol.standardised:
-            each = [standardised(metric, mean, std) for metric in each]
-        found[f"{measure}@{at}"] = averaged(each) if apart else each[0]
+            each = {part: standardised(metric, mean, std) for part, metric in each.items()}
+        found[f"{measure}@{at}"] = averaged(each) if apart else each[at]
     return found
 
 
