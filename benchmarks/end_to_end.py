@@ -253,10 +253,9 @@ def _digits(runs: list[dict[str, dict[str, float]]]) -> list[str]:
         room = 1e3 * max(0.0, seconds[best] / TARGETS["digits"] - before) / updates
         lines += [
             "",
-            f"Of the warm run's seconds {before:.1f} pass before its first update (imports and"
-            " data); then",
-            f"an update takes {each:.0f} ms, its share of evaluations and of programs that are read"
-            f" included. A run of {TARGETS['digits']:g} times PyTorch's speed has room for"
+            f"Of the warm run's seconds {before:.1f} pass before its first update (imports, data);",
+            f"then an update takes {each:.0f} ms, its share of evaluations and of programs that",
+            f"are read included. A run of {TARGETS['digits']:g} times PyTorch's speed has room for"
             f" {room:.0f} ms.",
         ]
     return [*lines, ""]

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import DOCS, ROOT, chosen, commit, cpu
+from cityjax.forecast_metrics import by_name
 from cityjax.report.tables import format_duration, format_value
 
 RUNS, KEPT, PAGE = ROOT / "runs" / "models", DOCS / "models.json", DOCS / "models.md"
-HIGHER = ("pcc",)
 
 
 def experiments() -> dict[str, str]:
@@ -35,7 +35,7 @@ def experiments() -> dict[str, str]:
     return found
 
 
-def judged(experiment: str, model: str) -> dict[str, Any]:
+def judged(experiment: str, model: str, metric: str) -> dict[str, Any]:
     """Run a model on an experiment: its best value on validation, or why it is refused."""
     folder = RUNS / f"{experiment}_{model}"
     given = [f"experiment={experiment}", f"model={model}", f"workdir={folder}", "progress=off"]
@@ -45,7 +45,6 @@ def judged(experiment: str, model: str) -> dict[str, Any]:
         return {"refused": ended.stderr.strip().removeprefix("cityjax: ")}
     ended.check_returncode()
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    metric = selects(experiment)
     return {"seconds": result["timing"]["total_seconds"]} | best(folder / "metrics.jsonl", metric)
 
 
@@ -61,12 +60,16 @@ def best(metrics: Path, metric: str) -> dict[str, Any]:
     """Return the metric's best value on validation, from a run's lines."""
     lines = map(json.loads, metrics.read_text(encoding="utf-8").splitlines())
     values = [line[metric] for line in lines if line["split"] == "validation"]
-    chosen = max if metric.partition("@")[0] in HIGHER else min
-    return {"metric": metric, "value": chosen(values)}
+    return {"metric": metric, "value": max(values) if higher(metric) else min(values)}
+
+
+def higher(metric: str) -> bool:
+    """Whether a metric is the better the higher it is."""
+    return by_name(metric).better == "higher"
 
 
 def page(found: dict[str, dict[str, dict[str, Any]]], defaults: dict[str, str]) -> str:
-    """Return the page: a column for each experiment that was run, a row for each model."""
+    """Return the page: a table for each experiment that was run."""
     lines = [
         "# Models",
         "",
@@ -84,10 +87,8 @@ def page(found: dict[str, dict[str, dict[str, Any]]], defaults: dict[str, str]) 
 def section(models: dict[str, dict[str, Any]], default: str) -> list[str]:
     """Return the table of one experiment, best first, and what it says of the default."""
     ran = {name: one for name, one in models.items() if "value" in one}
-    metric = next(iter(ran.values()))["metric"]
-    order = sorted(ran, key=lambda name: ran[name]["value"])
-    if metric.partition("@")[0] in HIGHER:
-        order.reverse()
+    metric = next((one["metric"] for one in ran.values()), "")
+    order = sorted(ran, key=lambda name: ran[name]["value"], reverse=bool(ran) and higher(metric))
     lines = [f"| model | validation {metric} | seconds of the run |", "| --- | --- | --- |"]
     for name in order:
         value = format_value(metric, ran[name]["value"])
@@ -109,11 +110,11 @@ def main(names: list[str]) -> None:
     defaults = experiments()
     found = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for experiment in chosen("experiments", names, defaults):
-        for model in MODELS:
-            if model in found.get(experiment, {}):
-                continue
+        left = [model for model in MODELS if model not in found.get(experiment, {})]
+        metric = selects(experiment) if left else ""
+        for model in left:
             measured = f"commit {commit()}, {time.strftime('%Y-%m-%d')}, {cpu()}"
-            one = judged(experiment, model) | {"measured": measured}
+            one = judged(experiment, model, metric) | {"measured": measured}
             found.setdefault(experiment, {})[model] = one
             print(experiment, model, json.dumps(one), flush=True)
             found = {name: found[name] for name in defaults if name in found}

@@ -168,7 +168,7 @@ def row(name: str, times: dict[str, dict[str, float]], device: str) -> list[str]
         return f"**{found:.2f}** (≥ {target:g} {'met' if found >= target else 'missed'})"
 
     plain = ("", "")
-    if "flax" in times:  # of the GPU, measured before all networks had it
+    if "flax" in times:  # else measured before all networks had it
         plain = (milliseconds("flax"), ratio("flax", network.targets[1]))
     other = (f"{milliseconds(best)}, {best}", ratio(best, network.targets[0]))
     return [network.title, milliseconds("cityjax"), *plain, *other]

@@ -22,8 +22,8 @@ class Protocol(NamedTuple):
     history, horizon: steps read and steps forecast, by default. measures: "mae", "rmse", "mse",
     "mape", "pcc", ...: each is taken at every one of `leads`, a number of steps ahead or a pair
     (1, h) over steps 1 to h, and over the whole horizon: pooled, or with refit each lead's mean
-    alike. select: the metric on
-    validation that names the best checkpoint; by default the first measure over the horizon.
+    alike. select: the metric on validation that names the best checkpoint; by default the first
+    measure over the horizon.
 
     gaps: rows that are far apart in time have missing values between them; else rows count as they
     come, one step from each to the next. inside: the history of a window lies in its part too; else
