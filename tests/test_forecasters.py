@@ -260,6 +260,17 @@ def test_without_a_calendar_time_is_no_input_and_an_unknown_period_is_refused(na
         drawn(from_linen(TIMED[name](("day", "month"))), inputs)
 
 
+@timed_model
+def test_with_nothing_known_ahead_the_history_is_enough(name):
+    model, inputs = from_linen(TIMED[name](())), window(17, covariates=False)
+    params, state = model.init(jax.random.key(0), inputs)
+    apply = jax.jit(model.apply)
+    found = apply(params, state, inputs)[0]
+    assert found.shape == (BATCH, HORIZON, SENSORS)
+    other = apply(params, state, window(18, covariates=False))[0]
+    assert np.isfinite(found).all() and not np.allclose(found, other)
+
+
 def test_lags_alone_do_not_tell_sensors_apart():
     inputs = window(16)
     for array in (inputs[key] for key in ("history", "observed", "known", "profile")):

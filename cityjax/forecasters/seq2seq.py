@@ -20,10 +20,10 @@ class Seq2Seq(nn.Module):
     """Recurrent layers read the history of a sensor, others what is known of its horizon.
 
     Layer l of the decoder starts from the last carry of layer l of the encoder. A decoder step
-    reads the covariates, profiles and calendar of its step, never a forecast: training and
-    forecasting see the same. cell: as in `rnn.Recurrent`; dropout: between layers and before the
-    head, in training. calendar: what is known of time, as in `forecasting.clock_features`.
-    quantiles: how many; 0 for a point.
+    reads the covariates, profiles and calendar of its step, where there are any, never a forecast:
+    training and forecasting see the same. cell: as in `rnn.Recurrent`; dropout: between layers and
+    before the head, in training. calendar: what is known of time, as in
+    `forecasting.clock_features`. quantiles: how many; 0 for a point.
     """
 
     horizon: int
@@ -53,6 +53,8 @@ class Seq2Seq(nn.Module):
 
         when = clock_features(self, inputs["clock"], self.steps_per_day, self.calendar)
         read, ahead = rows(past(inputs, when)), rows(future(inputs, when))
+        if not ahead.shape[-1]:  # nothing is known of a step but that it is one
+            ahead = jnp.ones((*ahead.shape[:2], 1), ahead.dtype)
         for layer in range(self.layers):
             if layer:
                 read, ahead = drop(read), drop(ahead)
