@@ -1,4 +1,4 @@
-"""What a kernel meets in its inputs, side by side as columns: how `ops.conv` computes on a CPU."""
+"""What a kernel meets in its inputs, or gives its outputs, as columns: `ops.conv` on a CPU."""
 
 import itertools
 import math
@@ -86,3 +86,59 @@ def columns_of(x, kernel, steps, fronts, counts, *, flip=False):
         taken = lax.slice(padded, (0, *place, 0), limits, (1, *steps, 1))
         met.append(taken.reshape(-1, x.shape[-1]))
     return jnp.concatenate(met[::-1] if flip else met, axis=1)
+
+
+def column_product(x, kernel, steps, fronts, counts, precision):
+    """Return the convolution [B, *counts, F] of x [B, *space, C] by one matrix product.
+
+    Output o is the product of what the places meet there, as `columns_of` has it, and the kernel.
+    """
+    columns = columns_of(x, kernel.shape[:-2], steps, fronts, counts)
+    outputs = jnp.matmul(columns, kernel.reshape(columns.shape[1], -1), precision=precision)
+    return outputs.reshape(-1, *counts, kernel.shape[-1])
+
+
+def overlap_add(x, kernel, steps, fronts, counts, precision):
+    """Return the transposed convolution [B, *counts, F] of x [B, *space, C] by one matrix product.
+
+    Input i gives x[i] kernel[k], of kernel [*kernel, C, F], to output steps * i + fronts - k: a
+    product makes what each gives to all places, and each output adds up what it is given.
+    """
+    *sizes, channels, features = kernel.shape
+    matrix = jnp.moveaxis(kernel, -2, 0).reshape(channels, -1)
+    # Half precision holds no sum of what many places give.
+    whole = jnp.promote_types(x.dtype, jnp.float32)
+    given = jnp.matmul(
+        x.reshape(-1, channels), matrix, precision=precision, preferred_element_type=whole
+    )
+    # Fused into the sums, a product is made anew for each of them.
+    given = lax.optimization_barrier(given.reshape(*x.shape[:-1], *sizes, features))
+    lengths = [-(-count // step) for count, step in zip(counts, steps, strict=True)]
+    axes = list(zip(sizes, steps, fronts, x.shape[1:-1], lengths, strict=True))
+
+    def places(axis, phase):
+        """Return the places k that give to outputs step * o + phase, and what aligns input and o.
+
+        It is the padding of the inputs with which the one that gives to output o is at o.
+        """
+        size, step, front, extent, length = axes[axis]
+        apart = [(k, phase + k - front) for k in range(size)]
+        ahead = [(k, distance // step) for k, distance in apart if distance % step == 0]
+        return [(k, (-shift, length + shift - extent, 0)) for k, shift in ahead]
+
+    def taken(place):  # what the inputs give to a place, o for o
+        index = (slice(None),) * (x.ndim - 1) + tuple(k for k, _ in place)
+        edges = [(0, 0, 0), *(edge for _, edge in place), (0, 0, 0)]
+        return lax.pad(given[index], jnp.zeros((), whole), edges)
+
+    def phases(chosen):  # beside one another, those of the last axis innermost
+        axis = len(chosen)
+        if axis < len(axes):
+            each = [phases((*chosen, places(axis, phase))) for phase in range(steps[axis])]
+            return jnp.stack(each, axis + 2)
+        nothing = jnp.zeros((x.shape[0], *lengths, features), whole)
+        return sum(map(taken, itertools.product(*chosen)), nothing)
+
+    full = [length * step for length, step in zip(lengths, steps, strict=True)]
+    outputs = phases(()).reshape(x.shape[0], *full, features)
+    return outputs[:, *map(slice, counts)].astype(x.dtype)

@@ -1,10 +1,12 @@
-"""Convolutions that are XLA's own, except for a weight gradient that is fast on a CPU.
+"""Convolutions that are XLA's own, except where a matrix product is faster on a CPU.
 
 XLA computes the gradient of a convolution's kernel as another convolution, whose "kernel" is as
 large as an image. On a CPU that is up to 25 times slower than the matrix product it is made of: of
 what each place in the kernel meets in the input, side by side as columns, and the gradient of the
-output. Here it is computed so, and a convolution of one channel likewise, from its columns;
-everything else, and every other platform, is left to XLA.
+output. Here it is computed so, and a convolution of one channel likewise, from its columns. A
+transposed convolution, which the gradient of a strided one's input is too, and one of few features
+are a product that makes columns, which are then added up. Everything else, and every other
+platform, is left to XLA.
 """
 
 import functools
@@ -16,12 +18,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cityjax.ops.columns import columns_of, kernel_gradient
+from cityjax.ops.columns import column_product, kernel_gradient, overlap_add
 
 Pairs = tuple[tuple[int, int], ...]
 
 # Beyond this many places in the kernel, columns would be many times the images.
 MOST_PLACES = 64
+# What one input gives is added up faster than XLA convolves up to this many places times features.
+MOST_ADDED = 50
+# Numbers that all inputs give, at most.
+MOST_GIVEN = 2**26
 
 
 def conv_general_dilated(
@@ -41,10 +47,11 @@ def conv_general_dilated(
 
     Made for Flax's hook, `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. On a CPU the
     gradient of the kernel is a sum of matrix products for one or two spatial axes with channels
-    last and neither groups nor dilation of the kernel; what this does not cover is JAX's own
-    function, gradient included. Reverse mode works to any order, under vmap and scan at the same
-    speed. Forward mode does not work, and what is made of it neither (`jax.jvp`, `jax.jacfwd`,
-    `jax.hessian`; `jax.jacrev(jax.grad(f))` is a Hessian that does): JAX raises a TypeError.
+    last and neither groups nor dilation of the kernel, and so is a transposed convolution; what
+    this does not cover is JAX's own function, gradient included. Reverse mode works to any order,
+    under vmap and scan at the same speed. Forward mode does not work, and what is made of it
+    neither (`jax.jvp`, `jax.jacfwd`, `jax.hessian`; `jax.jacrev(jax.grad(f))` is a Hessian that
+    does): JAX raises a TypeError.
 
     Args:
         lhs: the inputs, [B, *space, C] where covered.
@@ -119,7 +126,7 @@ def conv_transpose(
     *,
     precision: Any = None,
 ) -> jax.Array:
-    """Return `jax.lax.conv_transpose(x, kernel, strides, padding)`, with a faster gradient.
+    """Return `jax.lax.conv_transpose(x, kernel, strides, padding)`, faster on a CPU.
 
     What `conv_general_dilated` here says of gradients holds here too.
 
@@ -245,14 +252,18 @@ def _conv(
         _native, strides=strides, pads=pads, dilation=dilation, precision=precision
     )
 
-    def as_columns(lhs, rhs):  # XLA's own is slow where there is one channel to add up
-        shape = jax.eval_shape(native, lhs, rhs).shape
-        columns = columns_of(lhs, rhs.shape[:-2], strides, [low for low, _ in pads], shape[1:-1])
-        kernel = rhs.reshape(columns.shape[1], -1)
-        return jnp.matmul(columns, kernel, precision=precision).reshape(shape)
+    def on_cpu(lhs, rhs):
+        count, *space, channels = lhs.shape
+        added = rhs.size // channels
+        fits = not isinstance(count, int) or count * math.prod(space) * added <= MOST_GIVEN
+        fronts, counts = [low for low, _ in pads], jax.eval_shape(native, lhs, rhs).shape[1:-1]
+        if channels == max(dilation) == 1:
+            return column_product(lhs, rhs, strides, fronts, counts, precision)
+        if fits and (max(dilation) > 1 or (max(strides) == 1 and added <= MOST_ADDED)):
+            return overlap_add(lhs, rhs, dilation, fronts, counts, precision)
+        return native(lhs, rhs)
 
-    on_cpu = _one_by_one(as_columns if lhs.shape[-1] == max(dilation) == 1 else native)
-    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=native)
+    return lax.platform_dependent(lhs, rhs, cpu=_one_by_one(on_cpu), default=native)
 
 
 def _conv_forward(lhs, rhs, strides, pads, dilation, precision):
