@@ -361,6 +361,20 @@ def test_under_vmap_and_scan(weights_and_inputs, axes):
         assert_trees_close(scanned, expected)
 
 
+def test_a_gradient_through_a_scan_of_updates_equals_xla(weights_and_inputs):
+    def after_updates(score):
+        def update(weights, x):
+            gradient = jax.grad(score)(weights, x)
+            return jax.tree.map(lambda leaf, slope: leaf - slope, weights, gradient), None
+
+        def outer(weights, x):
+            return score(lax.scan(update, weights, jnp.stack([x, x + 1, 2 * x]))[0], x)
+
+        return jax.jit(jax.grad(outer, argnums=(0, 1)))(*weights_and_inputs)
+
+    assert_trees_close(after_updates(OURS), after_updates(XLA))
+
+
 def test_under_vmap_of_vmap(key):
     x, weights = jax.random.normal(key, (3, 2, 4, 6, 6, 2)), jax.random.normal(key, (3, 3, 3, 2, 5))
     for axes in ((0, 0), (None, 0), (0, None)):
@@ -373,14 +387,36 @@ def test_under_vmap_of_vmap(key):
         assert_trees_close(jax.jit(both[0])(*given), jax.jit(both[1])(*given))
 
 
-def test_a_product_that_would_fill_memory_is_not_made():
-    def products(images):
-        x = jax.ShapeDtypeStruct((images, 64, 64, 32), jnp.float32)
-        kernel = jax.ShapeDtypeStruct((4, 4, 32, 64), jnp.float32)
-        up = jax.jit(functools.partial(conv_transpose, strides=(2, 2), padding="SAME"))
-        return export.export(up, platforms=["cpu"])(x, kernel).mlir_module().count("stablehlo.dot_general")
+@pytest.mark.parametrize(
+    ("x", "kernel", "strides", "padding", "product"),
+    [
+        ((16, 64, 64, 32), (4, 4, 32, 64), (2, 2), "SAME", True),
+        ((17, 64, 64, 32), (4, 4, 32, 64), (2, 2), "SAME", False),  # 268 MB of columns
+        (("b", 64, 64, 32), (4, 4, 32, 64), (2, 2), "SAME", False),  # who knows
+        ((2, 8, 8, 6), (5, 5, 6, 2), (1, 1), "SAME", True),
+        ((2, 8, 8, 6), (3, 17, 6, 1), (1, 1), "SAME", False),  # 51 of each input
+        ((2, 50, 6), (50, 6, 1), (1,), ((0, 0),), False),  # most of which no output takes
+        ((2, 9, 9, 6), (3, 3, 6, 2), (2, 2), ((-5, -5), (-5, -5)), False),
+    ],
+)
+def test_a_product_is_made_where_it_pays(x, kernel, strides, padding, product):
+    sizes = export.symbolic_shape(", ".join(map(str, x)))
+    given = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (sizes, kernel))
+    up = jax.jit(functools.partial(conv_transpose, strides=strides, padding=padding))
+    text = export.export(up, platforms=["cpu"])(*given).mlir_module()
+    found = [text.count(f"stablehlo.{name}") for name in ("dot_general", "convolution")]
+    assert found == ([1, 0] if product else [0, 1])
 
-    assert (products(1), products(16), products(17)) == (1, 1, 0)
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e5m2])
+def test_types_that_jax_promotes_to_no_other_are_convolved(dtype):
+    x, weights = (array.astype(dtype) for array in arrays((6, 6), 4, (3, 3), 2))
+    with jax.numpy_dtype_promotion("strict"):
+        found = jax.jit(convolution(conv_general_dilated, padding="SAME"))(x, weights)
+    long = convolution(lax.conv_general_dilated, padding="SAME")
+    expected = long(x.astype(jnp.float32), weights.astype(jnp.float32)).astype(dtype)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), rtol=0.26)
 
 
 @pytest.mark.eight_devices

@@ -28,8 +28,7 @@ def kernel_gradient(lhs, gradient, kernel_shape, strides, pads, dilation, precis
     # A product is fastest where the rows of the result are the longer side of it.
     wide = math.prod(kernel) * moving.shape[-1] >= still.shape[-1]
 
-    # Half precision holds no sum of many blocks.
-    whole = jnp.promote_types(moving.dtype, jnp.float32)
+    whole = at_least_single(moving.dtype)
 
     def product(moving, still):
         columns = columns_of(moving, kernel, steps, fronts, still.shape[1:-1], flip=transposed)
@@ -105,40 +104,37 @@ def overlap_add(x, kernel, steps, fronts, counts, precision):
     product makes what each gives to all places, and each output adds up what it is given.
     """
     *sizes, channels, features = kernel.shape
+    space, whole = x.shape[1:-1], at_least_single(x.dtype)
     matrix = jnp.moveaxis(kernel, -2, 0).reshape(channels, -1)
-    # Half precision holds no sum of what many places give.
-    whole = jnp.promote_types(x.dtype, jnp.float32)
-    given = jnp.matmul(
-        x.reshape(-1, channels), matrix, precision=precision, preferred_element_type=whole
-    )
+    given = jnp.matmul(x, matrix, precision=precision, preferred_element_type=whole)
     # Fused into the sums, a product is made anew for each of them.
     given = lax.optimization_barrier(given.reshape(*x.shape[:-1], *sizes, features))
+
+    # Outputs steps * o + phase, of one phase each: a place gives to those of one alone.
     lengths = [-(-count // step) for count, step in zip(counts, steps, strict=True)]
-    axes = list(zip(sizes, steps, fronts, x.shape[1:-1], lengths, strict=True))
+    nothing = jnp.zeros((x.shape[0], *lengths, features), whole)
+    sums = dict.fromkeys(itertools.product(*map(range, steps)), nothing)
+    for place in itertools.product(*map(range, sizes)):
+        firsts = [front - k for front, k in zip(fronts, place, strict=True)]  # of input 0
+        shifts = [divmod(first, step) for first, step in zip(firsts, steps, strict=True)]
+        edges = [
+            (low, length - low - extent, 0)
+            for (low, _), length, extent in zip(shifts, lengths, space, strict=True)
+        ]
+        taken = given[(slice(None),) * (x.ndim - 1) + place]
+        moved = lax.pad(taken, jnp.zeros((), whole), [(0, 0, 0), *edges, (0, 0, 0)])
+        sums[tuple(phase for _, phase in shifts)] += moved
 
-    def places(axis, phase):
-        """Return the places k that give to outputs step * o + phase, and what aligns input and o.
-
-        It is the padding of the inputs with which the one that gives to output o is at o.
-        """
-        size, step, front, extent, length = axes[axis]
-        apart = [(k, phase + k - front) for k in range(size)]
-        ahead = [(k, distance // step) for k, distance in apart if distance % step == 0]
-        return [(k, (-shift, length + shift - extent, 0)) for k, shift in ahead]
-
-    def taken(place):  # what the inputs give to a place, o for o
-        index = (slice(None),) * (x.ndim - 1) + tuple(k for k, _ in place)
-        edges = [(0, 0, 0), *(edge for _, edge in place), (0, 0, 0)]
-        return lax.pad(given[index], jnp.zeros((), whole), edges)
-
-    def phases(chosen):  # beside one another, those of the last axis innermost
-        axis = len(chosen)
-        if axis < len(axes):
-            each = [phases((*chosen, places(axis, phase))) for phase in range(steps[axis])]
-            return jnp.stack(each, axis + 2)
-        nothing = jnp.zeros((x.shape[0], *lengths, features), whole)
-        return sum(map(taken, itertools.product(*chosen)), nothing)
-
+    outputs = list(sums.values())
+    for axis in reversed(range(len(steps))):  # phases of the last axis lie innermost
+        step = steps[axis]
+        starts = range(0, len(outputs), step)
+        outputs = [jnp.stack(outputs[start : start + step], axis + 2) for start in starts]
     full = [length * step for length, step in zip(lengths, steps, strict=True)]
-    outputs = phases(()).reshape(x.shape[0], *full, features)
-    return outputs[:, *map(slice, counts)].astype(x.dtype)
+    found = outputs[0].reshape(x.shape[0], *full, features)
+    return found[:, *map(slice, counts)].astype(x.dtype)
+
+
+def at_least_single(dtype):
+    """Return the type in which to add up values of a type: half precision holds no long sum."""
+    return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)

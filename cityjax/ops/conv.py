@@ -24,10 +24,10 @@ Pairs = tuple[tuple[int, int], ...]
 
 # Beyond this many places in the kernel, columns would be many times the images.
 MOST_PLACES = 64
-# What one input gives is added up faster than XLA convolves up to this many places times features.
+# Without steps, what an input gives is added up faster than XLA convolves up to this many numbers.
 MOST_ADDED = 50
-# Numbers that all inputs give, at most.
-MOST_GIVEN = 2**26
+# Numbers that all inputs give, at most; and inputs for each output, beyond which many give to none.
+MOST_GIVEN, MOST_INPUTS = 2**26, 3
 
 
 def conv_general_dilated(
@@ -47,11 +47,11 @@ def conv_general_dilated(
 
     Made for Flax's hook, `nn.Conv(..., conv_general_dilated=conv_general_dilated)`. On a CPU the
     gradient of the kernel is a sum of matrix products for one or two spatial axes with channels
-    last and neither groups nor dilation of the kernel, and so is a transposed convolution; what
-    this does not cover is JAX's own function, gradient included. Reverse mode works to any order,
-    under vmap and scan at the same speed. Forward mode does not work, and what is made of it
-    neither (`jax.jvp`, `jax.jacfwd`, `jax.hessian`; `jax.jacrev(jax.grad(f))` is a Hessian that
-    does): JAX raises a TypeError.
+    last and neither groups nor dilation of the kernel, and a transposed convolution, or one of few
+    features, is such a product; what this does not cover is JAX's own function, gradient included.
+    Reverse mode works to any order, under vmap and scan at the same speed (through a scan to the
+    first). Forward mode does not work, and what is made of it neither (`jax.jvp`, `jax.jacfwd`,
+    `jax.hessian`; `jax.jacrev(jax.grad(f))` is a Hessian that does): JAX raises a TypeError.
 
     Args:
         lhs: the inputs, [B, *space, C] where covered.
@@ -254,12 +254,13 @@ def _conv(
 
     def on_cpu(lhs, rhs):
         count, *space, channels = lhs.shape
-        added = rhs.size // channels
-        fits = not isinstance(count, int) or count * math.prod(space) * added <= MOST_GIVEN
         fronts, counts = [low for low, _ in pads], jax.eval_shape(native, lhs, rhs).shape[1:-1]
         if channels == max(dilation) == 1:
             return column_product(lhs, rhs, strides, fronts, counts, precision)
-        if fits and (max(dilation) > 1 or (max(strides) == 1 and added <= MOST_ADDED)):
+        inputs, added = math.prod(space), rhs.size // channels
+        fits = isinstance(count, int) and count * inputs * added <= MOST_GIVEN
+        used = inputs * math.prod(dilation) <= MOST_INPUTS * math.prod(counts)
+        if fits and used and max(strides) == 1 and (max(dilation) > 1 or added <= MOST_ADDED):
             return overlap_add(lhs, rhs, dilation, fronts, counts, precision)
         return native(lhs, rhs)
 
