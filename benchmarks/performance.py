@@ -50,7 +50,10 @@ def measured(device: str = "cpu") -> str:
 def need_torch() -> None:
     """End the command in one line where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        sys.exit("PyTorch is not installed: pip install '.[bench]'")
+        sys.exit(
+            "PyTorch is not installed: pip install '.[bench]'. On Linux its default build brings"
+            " CUDA, gigabytes of it; PyTorch's own build for CPUs will do."
+        )
 
 
 def page() -> str:
