@@ -22,7 +22,8 @@ from cityjax.tasks import blocks, forecast_figures, intervals
 from cityjax.tasks.problem import Problem, describe, lead_name
 from cityjax.tasks.scores import baselines, error_scale, measure, truth
 
-EVALUATION_BATCH = 32
+# Windows that are evaluated at a time: the more the fewer sensors, so many series in all.
+FEWEST_WINDOWS, MOST_WINDOWS, SERIES = 32, 512, 4096
 LOSSES = ("auto", "squared", "absolute")
 
 
@@ -94,13 +95,14 @@ def forecast_experiment(
             problem, forecaster, error, optimizer, batch_size, members=members, refit=refit
         )
     solution = {} if training.solution is None else {"solution": training.solution}
+    windows = SERIES // len(problem.series.sensors)
     parts = forecast.evaluation(
         {**problem.data, **solution},
         problem.origins,
         problem.rows,
         history=problem.history,
         horizon=problem.horizon,
-        batch_size=EVALUATION_BATCH,
+        batch_size=min(max(windows, FEWEST_WINDOWS), MOST_WINDOWS),
     )
     learner, text = training.learner, {**describe(problem), **training.text}
     validation = parts["validation"]
