@@ -87,6 +87,9 @@ DATASET = Dataset(
             horizon=1,
             measures=("mae", "rmse", "mape"),
             leads=(1,),
+            # Most counts are 0, and so is their median: the least absolute error is of forecasts
+            # of hardly any report.
+            select="rmse@1",
             # The papers score these only; a forecast of many does well there.
             text={"null": "mape is over the cells and days with a report"},
         )
