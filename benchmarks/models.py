@@ -19,7 +19,7 @@ from benchmarks.results import DOCS, ROOT, chosen, commit, cpu
 from cityjax import registry
 from cityjax.forecast_metrics import by_name
 from cityjax.forecasting import MODELS, ForecastConfig, problem_of
-from cityjax.report.tables import format_duration, format_value
+from cityjax.report.tables import format_value
 
 # Why a default stays that is not the best here.
 NOTES = {
@@ -27,7 +27,8 @@ NOTES = {
     " test (three seeds: an MSE of 2.3, ridge 1.85). Ridge takes its penalties by the errors on ten"
     " blocks of train instead.",
 }
-RUNS, KEPT, PAGE = ROOT / "runs" / "models", DOCS / "models.json", DOCS / "models.md"
+RUNS, PAGE = ROOT / "runs" / "models", DOCS / "models.md"
+KEPT = DOCS / "models" / "validation.json"
 
 
 def experiments() -> dict[str, str]:
@@ -49,8 +50,7 @@ def judged(experiment: str, model: str, metric: str) -> dict[str, Any]:
     if ended.returncode == 2:
         return {"refused": ended.stderr.strip().removeprefix("cityjax: ")}
     ended.check_returncode()
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return {"seconds": result["timing"]["total_seconds"]} | best(folder / "metrics.jsonl", metric)
+    return best(folder / "metrics.jsonl", metric)
 
 
 def selects(experiment: str) -> str:
@@ -95,11 +95,11 @@ def section(models: dict[str, dict[str, Any]], default: str) -> list[str]:
     ran = {name: one for name, one in models.items() if "value" in one}
     metric = next((one["metric"] for one in ran.values()), "")
     order = sorted(ran, key=lambda name: ran[name]["value"], reverse=bool(ran) and higher(metric))
-    lines = [f"| model | validation {metric} | seconds of the run |", "| --- | --- | --- |"]
+    lines = [f"| model | validation {metric} |", "| --- | --- |"]
     for name in order:
         value = format_value(metric, ran[name]["value"])
         shown = f"**{name}**" if name == default else name
-        lines.append(f"| {shown} | {value} | {format_duration(ran[name]['seconds'])} |")
+        lines.append(f"| {shown} | {value} |")
     lines.append("")
     if default in ran and order[0] != default:
         share = abs(ran[default]["value"] / ran[order[0]]["value"] - 1)
@@ -122,6 +122,7 @@ def main(names: list[str]) -> None:
             found.setdefault(experiment, {})[model] = one
             print(experiment, model, json.dumps(one), flush=True)
             found = {name: found[name] for name in defaults if name in found}
+            KEPT.parent.mkdir(exist_ok=True)
             KEPT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             PAGE.write_text(page(found, defaults), encoding="utf-8")
 
