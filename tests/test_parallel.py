@@ -297,7 +297,7 @@ class Convolving(nn.Module):
         (MLP((4,), 3), 50),
         (RNN(4, 3, "gru"), 50),
         (Convolving(), 1),
-        (CNN((2, 3), (), 3), 1),
+        (CNN((2, 12), (), 3), 1),
         (CNN((2,), (), 3), 50),  # XLA convolves on other platforms alone
     ],
 )
