@@ -18,7 +18,7 @@ class Hook(NamedTuple):
     """`call(step, state, sums)` at every multiple of `every` steps, and after the last step.
 
     every: None for after every dispatch, wherever it ends. sums: of the updates since the last
-    multiple of `log_every`. Both are donated to the next update: a hook that keeps them copies.
+    multiple of `log_every`. The state is donated to the next update: a hook that keeps it copies.
     """
 
     every: int | None
@@ -55,7 +55,7 @@ def fit(
     trainer = learner if isinstance(learner, Trainer) else _trainer(learner)
     source = trainer.place(source)
     state = trainer.place(state)
-    step = int(state.step)
+    step, before = int(state.step), None
     while step < steps:
         if sums is None:
             sums = trainer.zero_sums(state, source)
@@ -63,7 +63,10 @@ def fit(
             sums = trainer.zeros(sums)
         stop = next_stop(step, steps, intervals)
         state, sums = trainer.train(state, sums, source, stop - step)
-        step = stop
+        # One dispatch runs while the next one waits. More of them would leave hooks far ahead of
+        # what is done: of its progress, of a signal to stop.
+        jax.block_until_ready(before)
+        step, before = stop, sums
         for hook in hooks:
             if hook.every is None or step % hook.every == 0 or step == steps:
                 hook.call(step, state, sums)

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jax_core
 
 from cityjax.data.sources import Batch, Batches, Source, as_tree
 from cityjax.errors import UserError
@@ -91,19 +90,6 @@ def memory_errors() -> Iterator[None]:
         ) from error
 
 
-def choose_chunk(learner: Learner, source: Source, state: State) -> int:
-    """Return how many updates one dispatch should hold: 50, or 1 where XLA convolves on a CPU.
-
-    Many small updates per dispatch hide its cost, but inside a scan XLA:CPU does not use its fast
-    convolutions (jax issue 12868).
-    """
-    if jax.default_backend() != "cpu":
-        return 50
-    batch = jax.eval_shape(source, state.key, state.step)
-    program = jax.make_jaxpr(learner.step)(state, batch)
-    return 1 if "conv_general_dilated" in _primitives(program.jaxpr, "cpu") else 50
-
-
 def compiled(lowered: Any) -> Any:
     """Compile a lowered program; on a CPU, convolutions and recurrences without YNNPACK.
 
@@ -131,27 +117,6 @@ def _padded(batch: Batch, count: int) -> Batch:
     repeated = jax.tree.map(lambda leaf: leaf[rows], dict(batch))
     mask = batch["mask"]
     return {**repeated, "mask": jnp.pad(mask, [(0, extra), *[(0, 0)] * (mask.ndim - 1)])}
-
-
-def _primitives(jaxpr: Any, platform: str) -> set[str]:
-    """Name every primitive of a program on a platform, inner programs included."""
-    names = set()
-    for equation in jaxpr.eqns:
-        names.add(equation.primitive.name)
-        given = dict(equation.params)
-        if of := given.get("branches_platforms"):  # `lax.platform_dependent`: None for all others
-            pairs = zip(of, given["branches"], strict=True)
-            fits = [branch for held, branch in pairs if held is None or platform in held]
-            given["branches"] = fits[:1]
-        for value in jax.tree.leaves(
-            list(given.values()),
-            is_leaf=lambda leaf: isinstance(leaf, jax_core.Jaxpr | jax_core.ClosedJaxpr),
-        ):
-            if isinstance(value, jax_core.ClosedJaxpr):
-                names |= _primitives(value.jaxpr, platform)
-            elif isinstance(value, jax_core.Jaxpr):
-                names |= _primitives(value, platform)
-    return names
 
 
 class Trainer:
@@ -185,9 +150,9 @@ class Trainer:
         return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
     def train(self, state: State, sums: Sums, source: Source, updates: int) -> tuple[State, Sums]:
-        """Do `updates` updates in one dispatch, adding to `sums`; state and sums are donated."""
+        """Do `updates` updates in one dispatch, adding to `sums`; the state is donated."""
         function = partial(self._updates, updates)
-        program = self._program(updates, function, (0, 1), state, sums, source)
+        program = self._program(updates, function, (0,), state, sums, source)
         return self._settled(program(state, sums, source, *self._index()))
 
     def zero_sums(self, state: State, source: Source) -> Sums:

@@ -233,7 +233,7 @@ def _prepare(
     form: str,
 ) -> "Run":
     """Build the experiment and its Trainer of that form; nothing is written or compiled."""
-    from cityjax import folder, parallel, registry, train
+    from cityjax import dispatch, folder, parallel, registry, train
 
     assert request.module is not None
     experiment = registry.build(request.module, config, request.folder)
@@ -246,7 +246,7 @@ def _prepare(
     if chunk == "auto":
         # A learner with steps of its own has few, long ones: a signal then waits for one only.
         few = experiment.steps is not None
-        chunk = 1 if few else parallel.choose_chunk(experiment.learner, experiment.train, like)
+        chunk = 1 if few else dispatch.choose_chunk(experiment.learner, experiment.train, like)
     name = str(request.experiment)
     return train.Run(name, config, experiment, trainer, like, chunk, path or Path())
 

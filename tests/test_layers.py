@@ -17,7 +17,7 @@ PACKAGE = ROOT / "cityjax"
 ORDER = """
 names errors terminal lettering | ops | metrics | forecast_metrics
 | losses | data | models | optimizers | learner
-| learners | parallel seeds | checkpoint | fit | report | tasks
+| learners | parallel dispatch seeds | checkpoint | fit | report | tasks
 | config choices grammar registry overrides help
 | forecasters forecasting
 | folder progress signals process train conclude run

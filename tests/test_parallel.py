@@ -5,27 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
 from cityjax import checkpoint, conclude, folder, losses, metrics, parallel
 from cityjax.data.sources import Batches, in_order, shuffled
 from cityjax.errors import UserError
-from cityjax.fit import fit
+from cityjax.fit import Hook, fit
 from cityjax.learner import from_linen
 from cityjax.learners import adversarial, supervised
-from cityjax.models.cnn import CNN
 from cityjax.models.gan import DenseDiscriminator, DenseGenerator
 from cityjax.models.mlp import MLP
-from cityjax.models.rnn import RNN
 from cityjax.ops.recurrence import CELLS, recurrence
-from cityjax.parallel import Trainer, choose_chunk, compiled, memory_errors
+from cityjax.parallel import Trainer, compiled, memory_errors
 from cityjax.run import load, run
 from cityjax.tasks import digits
 
@@ -283,59 +279,6 @@ def test_ynnpack_is_left_no_convolution_recurrence_or_reduction(monkeypatch, kno
     assert told == [each for one in asked for each in ([one] if on_cpu else []) + again]
 
 
-class Convolving(nn.Module):
-    """A network of XLA's own convolution."""
-
-    @nn.compact
-    def __call__(self, x, *, train=False, axis_name=None):
-        return nn.Dense(3)(nn.Conv(2, (3, 3))(x).reshape(x.shape[0], -1))
-
-
-@pytest.mark.parametrize(
-    ("module", "expected"),
-    [
-        (MLP((4,), 3), 50),
-        (RNN(4, 3, "gru"), 50),
-        (Convolving(), 1),
-        (CNN((2, 12), (), 3), 1),
-        (CNN((2,), (), 3), 50),  # XLA convolves on other platforms alone
-    ],
-)
-def test_updates_of_a_dispatch_are_many_unless_a_cpu_convolves(module, expected, key, monkeypatch):
-    images = jax.random.normal(key, (8, 8, 8, 1))
-    source = shuffled({"inputs": images, "targets": jnp.zeros(8, jnp.int32)}, 4)
-    learner = supervised(from_linen(module), losses.softmax_cross_entropy, optax.sgd(0.1))
-    state = jax.eval_shape(lambda: learner.init(key, source(key, jnp.zeros((), jnp.int32))))
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert choose_chunk(learner, source, state) == expected
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert choose_chunk(learner, source, state) == 50
-
-
-def test_a_resumed_run_keeps_the_updates_of_a_dispatch_that_it_began_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(conclude, "draw", lambda run: None)
-    monkeypatch.setattr(digits, "baselines", dict)
-    monkeypatch.setattr(parallel, "choose_chunk", lambda *given: 3)
-    asked = []
-    train = Trainer.train
-
-    def counted(self, state, sums, source, updates):
-        asked.append(updates)
-        return train(self, state, sums, source, updates)
-
-    monkeypatch.setattr(Trainer, "train", counted)
-    given = [*TINY[:2], "batch_size=16", "progress=off", "steps=12"]
-    given += ["log_every=6", "eval_every=6", "checkpoint_every=6"]
-    place = tmp_path / "run"
-    whole = run([*given, f"workdir={place}"]).metrics
-    assert asked == [3, 3, 3, 3] and "chunk: 3" in (place / "config.yaml").read_text()
-    shutil.rmtree(place / "checkpoints")
-    os.remove(place / "result.json")
-    monkeypatch.setattr(parallel, "choose_chunk", lambda *given: pytest.fail("chosen again"))
-    assert run([*given, f"workdir={place}"]).metrics == whole
-    assert set(asked) == {3}
-
-
 def test_the_state_is_donated_and_what_a_caller_kept_is_not(key):
     source = shuffled({"inputs": jnp.ones((8, 2)), "targets": jnp.ones((8, 1))}, 4)
     learner = supervised(from_linen(MLP((3,), 1)), losses.squared_error, optax.adam(0.1))
@@ -345,8 +288,7 @@ def test_the_state_is_donated_and_what_a_caller_kept_is_not(key):
     sums = trainer.zero_sums(state, source)
     new, _ = trainer.train(state, sums, source, 2)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.opt_state)))
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(sums))
-    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((kept, new)))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((kept, new, sums)))
 
 
 def test_what_is_no_row_of_a_batch_is_refused_where_devices_share_it(key):
@@ -379,23 +321,24 @@ def test_what_an_evaluation_reads_is_put_on_the_devices_once(key, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-def test_updates_under_way_are_done_before_another_program_is_compiled(key, monkeypatch):
-    data = forecasts(8, None)
-    inner = supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1))
-
-    def slowly(value):
-        time.sleep(0.3)
-        return value
+def slow(inner):
+    """Return a learner whose updates take some tens of milliseconds each: products of nothing."""
 
     def step(state, batch, *, axis_name=None):
         state, sums = inner.step(state, batch, axis_name=axis_name)
-        loss = jax.pure_callback(slowly, jax.ShapeDtypeStruct((), np.float32), sums["loss"][0])
-        return state.replace(extra={"loss": loss}), sums
+        zeros = jnp.full((256, 256), 0 * sums["loss"][0])
+        loss = jax.lax.fori_loop(0, 100, lambda _, x: x @ x, zeros)[0, 0] + sums["loss"][0]
+        return state.replace(extra={"loss": loss}), {"loss": (loss, sums["loss"][1])}
 
-    learner = inner._replace(
+    return inner._replace(
         init=lambda key, batch: inner.init(key, batch).replace(extra={"loss": jnp.float32(0)}),
         step=step,
     )
+
+
+def test_updates_under_way_are_done_before_another_program_is_compiled(key, monkeypatch):
+    data = forecasts(8, None)
+    learner = slow(supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1)))
     trainer, ready = Trainer(learner), []
     compile_, source = trainer._compile, shuffled(data, 4)
 
@@ -408,6 +351,18 @@ def test_updates_under_way_are_done_before_another_program_is_compiled(key, monk
     for updates in (2, 1):
         state, sums = trainer.train(state, trainer.zero_sums(state, source), source, updates)
     assert ready == [True, True] and sums["loss"][1] == 4 * 4
+
+
+def test_hooks_are_called_one_dispatch_at_most_ahead_of_what_is_done(key):
+    data, given, ready = forecasts(8, None), [], []
+    learner = slow(supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1)))
+
+    def watch(step, state, sums):
+        ready.append(all(one.is_ready() for one in given))
+        given.append(sums["loss"][0])
+
+    fit(learner, shuffled(data, 4), learner.init(key, data), 12, chunk=2, hooks=[Hook(None, watch)])
+    assert ready == [True] * 6
 
 
 def test_several_processes_are_refused(monkeypatch):

@@ -35,6 +35,7 @@ from benchmarks.networks.shared import (
     images,
     weights,
 )
+from cityjax.dispatch import choose_chunk
 from cityjax.forecasters.stid import STID
 from cityjax.forecasters.tgcn import TGCN
 from cityjax.learner import Learner, State, from_linen, step_key
@@ -51,7 +52,7 @@ from cityjax.models.mlp import MLP
 from cityjax.models.rnn import RNN
 from cityjax.ops import random
 from cityjax.ops.graph import dense_matmul
-from cityjax.parallel import Trainer, choose_chunk
+from cityjax.parallel import Trainer
 
 Train = Callable[[int], list[float]]  # so many updates -> their mean losses, or the last one's
 
