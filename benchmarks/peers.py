@@ -185,7 +185,7 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         "brackets), in ms; all start from the same weights and find the same losses. PyTorch is",
         "the best of eager, channels-last and, with a C++ compiler, compiled; its networks are",
         "written the plain way. Both keep freed memory, as cityjax's command line does, which",
-        "dispatches 50 updates at once, or one where XLA convolves, and compiles convolutions",
+        "dispatches up to 50 updates at once, one where XLA convolves, and compiles convolutions",
         "and recurrences without YNNPACK; plain Flax is as `jax.jit` makes it. No side is asked",
         "for a loss before the end of a turn. Above 1, cityjax is faster.",
     ]
