@@ -8,7 +8,7 @@ import jax
 from jax.extend import core as jax_core
 
 from cityjax.data.sources import Source
-from cityjax.learner import Learner, State
+from cityjax.learner import Learner, State, data_key
 
 # Divisors of 50, so that intervals of 50 updates and more end where a dispatch does.
 _CHOICES = (50, 25, 10, 5, 2, 1)
@@ -27,8 +27,11 @@ def choose_chunk(learner: Learner, source: Source, state: State) -> int:
     """
     if jax.default_backend() != "cpu":
         return 50
-    batch = jax.eval_shape(source, state.key, state.step)
-    program = jax.make_jaxpr(learner.step)(state, batch)
+
+    def update(state: State) -> Any:
+        return learner.step(state, source(data_key(state), state.step))
+
+    program = jax.make_jaxpr(update)(state)
     work = 0.0
     for equation, times in _equations(program.jaxpr, "cpu"):
         if equation.primitive.name == "conv_general_dilated":

@@ -64,8 +64,9 @@ def fit(
         stop = next_stop(step, steps, intervals)
         state, sums = trainer.train(state, sums, source, stop - step)
         # One dispatch runs while the next one waits. More of them would leave hooks far ahead of
-        # what is done: of its progress, of a signal to stop.
-        jax.block_until_ready(before)
+        # what is done: of its progress, of a signal to stop. A state cannot be waited for later, as
+        # it is donated; without sums it is waited for now.
+        jax.block_until_ready(before if sums else state)
         step, before = stop, sums
         for hook in hooks:
             if hook.every is None or step % hook.every == 0 or step == steps:

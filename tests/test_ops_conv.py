@@ -202,11 +202,23 @@ def test_a_random_convolution_whose_gradient_is_ours_equals_xla(seed, blockwise,
         ((9, 9), {"padding": ((-3, 3), (-3, 3))}),
         ((3, 3), {"padding": ((-2, 1), (1, -1)), "rhs_dilation": (2, 2)}),
         ((3, 3), {"padding": ((-9, 1), (-20, 30)), "feature_group_count": 2}),
+        # Beyond the kernel's reach, in whose gradient XLA meets padding below zero.
+        ((4, 1), {"padding": ((7, -1), (7, 6)), "feature_group_count": 2}),
+        ((3, 3), {"padding": ((8, 3), (0, 9)), "rhs_dilation": (2, 1)}),
+        ((3, 1), {"padding": ((8, 3), (3, 1)), "lhs_dilation": (2, 3), "feature_group_count": 2}),
+        ((10, 9), {"padding": ((12, 5), (2, 10)), "window_strides": (2, 1)}),
     ],
 )
-def test_padding_below_zero_is_right_where_the_gradient_is_xlas_too(kernel, arguments):
+def test_any_padding_is_right_where_the_gradient_is_xlas_too(kernel, arguments):
     x, weights = arrays((12, 12), 4, kernel, 4)
     weights = weights[..., : 4 // arguments.get("feature_group_count", 1), :]
+    ours = convolution(conv_general_dilated, **arguments)
+    assert_equal_to_xla(ours, convolution(lax.conv_general_dilated, **arguments), x, weights)
+
+
+def test_any_padding_is_right_of_other_orders_of_axes(key):
+    x, weights = jax.random.normal(key, (5, 4, 9)), jax.random.normal(key, (6, 4, 6))
+    arguments = {"padding": ((8, 4),), "dimension_numbers": ("NCH", "OIH", "NCH")}
     ours = convolution(conv_general_dilated, **arguments)
     assert_equal_to_xla(ours, convolution(lax.conv_general_dilated, **arguments), x, weights)
 
@@ -373,6 +385,45 @@ def test_a_gradient_through_a_scan_of_updates_equals_xla(weights_and_inputs):
         return jax.jit(jax.grad(outer, argnums=(0, 1)))(*weights_and_inputs)
 
     assert_trees_close(after_updates(OURS), after_updates(XLA))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"lhs_dilation": (2, 2)}])
+def test_a_gradient_of_a_gradient_through_a_scan_equals_xla(arguments, key):
+    images, kernel = jax.random.normal(key, (4, 2, 6, 6, 3)), jax.random.normal(key, (3, 3, 3, 4))
+
+    def second(function):
+        convolve = convolution(function, padding=((1, 1), (1, 1)), **arguments)
+
+        def total(kernel, images):
+            def add(carry, x):
+                return carry + jnp.sin(convolve(x, kernel)).sum(), None
+
+            return lax.scan(add, 0.0, images)[0]
+
+        def slope(kernel, images):
+            return (jax.grad(total)(kernel, images) ** 2).sum()
+
+        return jax.jit(jax.grad(slope, argnums=(0, 1)))(kernel, images)
+
+    for mine, its in zip(
+        second(conv_general_dilated), second(lax.conv_general_dilated), strict=True
+    ):
+        np.testing.assert_allclose(mine / jnp.abs(its).max(), its / jnp.abs(its).max(), atol=1e-5)
+
+
+def test_padding_of_fractions_is_refused_as_by_jax(key):
+    x, kernel = jax.random.normal(key, (2, 6, 3)), jax.random.normal(key, (3, 3, 4))
+    for function in (conv_general_dilated, lax.conv_general_dilated):
+        with pytest.raises((TypeError, ValueError)):
+            convolution(function, padding=((1.9, 1),))(x, kernel)
+
+
+def test_precision_may_be_a_list(key):
+    x, kernel = jax.random.normal(key, (2, 6, 3)), jax.random.normal(key, (3, 3, 4))
+    given = {"padding": "SAME", "precision": ["high", "highest"]}
+    found = convolution(conv_general_dilated, **given)(x, kernel)
+    expected = convolution(lax.conv_general_dilated, **given)(x, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_under_vmap_of_vmap(key):

@@ -353,13 +353,18 @@ def test_updates_under_way_are_done_before_another_program_is_compiled(key, monk
     assert ready == [True, True] and sums["loss"][1] == 4 * 4
 
 
-def test_hooks_are_called_one_dispatch_at_most_ahead_of_what_is_done(key):
+@pytest.mark.parametrize("with_sums", [True, False])
+def test_hooks_are_called_one_dispatch_at_most_ahead_of_what_is_done(with_sums, key):
     data, given, ready = forecasts(8, None), [], []
     learner = slow(supervised(from_linen(MLP((4,), 4)), losses.squared_error, optax.sgd(0.1)))
+    if not with_sums:
+        step_ = learner.step
+        learner = learner._replace(step=lambda *given, **axis: (step_(*given, **axis)[0], {}))
 
     def watch(step, state, sums):
-        ready.append(all(one.is_ready() for one in given))
-        given.append(sums["loss"][0])
+        done = [state.extra["loss"]] if not with_sums else given
+        ready.append(all(one.is_ready() for one in done))
+        given.extend(one[0] for one in sums.values())
 
     fit(learner, shuffled(data, 4), learner.init(key, data), 12, chunk=2, hooks=[Hook(None, watch)])
     assert ready == [True] * 6

@@ -11,6 +11,7 @@ platform, is left to XLA.
 
 import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cityjax.ops.columns import column_product, kernel_gradient, overlap_add
+from cityjax.ops.padding import cut, transposed, within
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -49,9 +51,9 @@ def conv_general_dilated(
     gradient of the kernel is a sum of matrix products for one or two spatial axes with channels
     last and neither groups nor dilation of the kernel, and a transposed convolution, or one of few
     features, is such a product; what this does not cover is JAX's own function, gradient included.
-    Reverse mode works to any order, under vmap and scan at the same speed (through a scan to the
-    first). Forward mode does not work, and what is made of it neither (`jax.jvp`, `jax.jacfwd`,
-    `jax.hessian`; `jax.jacrev(jax.grad(f))` is a Hessian that does): JAX raises a TypeError.
+    Reverse mode works to any order, under vmap and scan at the same speed. Forward mode does not
+    work, and what is made of it neither (`jax.jvp`, `jax.jacfwd`, `jax.hessian`;
+    `jax.jacrev(jax.grad(f))` is a Hessian that does): JAX raises a TypeError.
 
     Args:
         lhs: the inputs, [B, *space, C] where covered.
@@ -72,6 +74,7 @@ def conv_general_dilated(
     rank = lhs.ndim - 2
     ones = (1,) * rank
     strides = tuple(window_strides)
+    precision = tuple(precision) if isinstance(precision, list) else precision
     dilation = ones if lhs_dilation is None else tuple(lhs_dilation)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     covered = (
@@ -93,7 +96,7 @@ def conv_general_dilated(
     if covered:
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(lhs.shape[1:-1], rhs.shape[:-2], strides, padding)
-        pads = tuple((int(low), int(high)) for low, high in padding)
+        pads = tuple((operator.index(low), operator.index(high)) for low, high in padding)
         extents = zip(lhs.shape[1:-1], rhs.shape[:-2], dilation, pads, strict=True)
         if all((n - 1) * step + 1 + low + high >= size for n, size, step, (low, high) in extents):
             return _conv(lhs, rhs, strides, pads, dilation, precision)
@@ -115,7 +118,11 @@ def conv_general_dilated(
 
     if isinstance(padding, str):
         return convolve(lhs, padding)
-    return _cut(convolve, lhs, padding, dilation, numbers.lhs_spec[2:])
+    axes, spread = numbers.lhs_spec[2:], ones if rhs_dilation is None else rhs_dilation
+    sizes = [rhs.shape[axis] for axis in numbers.rhs_spec[2:]]
+    reach = [(size - 1) * step for size, step in zip(sizes, spread, strict=True)]
+    lhs, padding = within(lhs, padding, reach, dilation, axes)
+    return cut(convolve, lhs, padding, dilation, axes)
 
 
 def conv_transpose(
@@ -147,7 +154,7 @@ def conv_transpose(
     rank = x.ndim - 2
     if isinstance(padding, str):
         padding = [
-            _transposed_padding(size, stride, padding)
+            transposed(size, stride, padding)
             for size, stride in zip(kernel.shape[:-2], strides, strict=True)
         ]
     return conv_general_dilated(
@@ -159,19 +166,6 @@ def conv_transpose(
         dimension_numbers=channels_last(rank),
         precision=precision,
     )
-
-
-def _transposed_padding(size: int, stride: int, padding: str) -> tuple[int, int]:
-    """Return the padding of the inputs that undoes `padding` of a forward convolution."""
-    if padding == "SAME":
-        total = size + stride - 2
-        low = size - 1 if stride > size - 1 else -(-total // 2)
-    elif padding == "VALID":
-        total = size + stride - 2 + max(size - stride, 0)
-        low = size - 1
-    else:
-        raise ValueError(f'padding="{padding}" is neither "SAME" nor "VALID"')
-    return low, total - low
 
 
 def channels_last(rank: int) -> lax.ConvDimensionNumbers:
@@ -190,28 +184,7 @@ def _native(lhs, rhs, strides, pads, dilation, precision):
             lhs, rhs, strides, pads, dilation, None, numbers, precision=precision
         )
 
-    return _cut(convolve, lhs, pads, dilation, range(1, lhs.ndim - 1))
-
-
-def _cut(convolve, lhs, pads, dilation, axes):
-    """Return `convolve(lhs, pads)`, XLA never being given padding below zero.
-
-    Of a low one below 0 and a high one above, XLA on a CPU reads what lies beside the input
-    (openxla/xla#48713). axes: the spatial ones of lhs.
-    """
-    if min((end for pair in pads for end in pair), default=0) >= 0:
-        return convolve(lhs, pads)
-    shape = jax.eval_shape(lambda lhs: convolve(lhs, pads), lhs)
-    # Of -low places before the first that stays, whole rows go; zeros between rows are put back.
-    left = []
-    for axis, step, (low, high) in zip(axes, dilation, pads, strict=True):
-        before, after = -(min(low, 0) // step), -(min(high, 0) // step)
-        stop = lhs.shape[axis] - after
-        if stop <= before:  # nothing but padding is met
-            return jnp.zeros_like(shape)
-        lhs = lax.slice_in_dim(lhs, before, stop, axis=axis)
-        left.append((low + step * before, high + step * after))
-    return convolve(lhs, left)
+    return cut(convolve, lhs, pads, dilation, range(1, lhs.ndim - 1))
 
 
 def _one_by_one(convolve):
@@ -264,7 +237,13 @@ def _conv(
             return overlap_add(lhs, rhs, dilation, fronts, counts, precision)
         return native(lhs, rhs)
 
-    return lax.platform_dependent(lhs, rhs, cpu=_one_by_one(on_cpu), default=native)
+    # Through a scan, the gradient of a gradient would find JAX's residuals of the branches in each
+    # other's places (jax 0.10 to 0.12): of a checkpoint there are none but what goes in.
+    @jax.checkpoint
+    def convolve(lhs, rhs):
+        return lax.platform_dependent(lhs, rhs, cpu=_one_by_one(on_cpu), default=native)
+
+    return convolve(lhs, rhs)
 
 
 def _conv_forward(lhs, rhs, strides, pads, dilation, precision):

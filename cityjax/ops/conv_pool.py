@@ -9,6 +9,7 @@ convolves and pools.
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ def conv_max_pool(
     """
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
     strides = tuple(window_strides)
+    precision = tuple(precision) if isinstance(precision, list) else precision
     convolve = functools.partial(
         conv_general_dilated,
         window_strides=strides,
@@ -79,8 +81,8 @@ def conv_max_pool(
     if covered:
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(lhs.shape[1:-1], rhs.shape[:2], strides, padding)
-        (top, bottom), (left, right) = padding
-        pads = (int(top), int(bottom)), (int(left), int(right))
+        (top, bottom), (left, right) = (tuple(map(operator.index, pair)) for pair in padding)
+        pads = (top, bottom), (left, right)
         sizes = zip(lhs.shape[1:-1], rhs.shape[:2], pads, window, strict=True)
         if min(map(min, pads)) >= 0 and all(n + sum(p) - k + 1 >= w > 0 for n, k, p, w in sizes):
             return _fused(lhs, rhs, pads, tuple(window), precision)
