@@ -1,6 +1,6 @@
 """Where the time of one training step goes, and how far it is from this CPU's matrix products.
 
-Run: python -m benchmarks.profile [NETWORK ...]     (of `benchmarks.peers`)
+Run: python -m benchmarks.profile [NETWORK ...]     (of `benchmarks.peers`, and cnn_mnist)
 
 Each row is an instruction of the compiled step: what it is, its time per step, how many of a step's
 products it does and at which rate. The last line divides all products by the rate at which this
@@ -28,9 +28,14 @@ from rich.text import Text
 from benchmarks.hlo import Operation, operations
 from benchmarks.peers import NETWORKS
 from benchmarks.results import ROOT, chosen, where_measured
+from cityjax import registry
 from cityjax.parallel import compiled
 from cityjax.process import keep_freed_memory
 
+TITLES = {name: network.title for name, network in NETWORKS.items()}
+# What `benchmarks.end_to_end` waits for.
+EXPERIMENTS = {"cnn_mnist": "cnn_mnist (24, 48, 96, batch norm, 256, dropout)"}
+TITLES |= EXPERIMENTS
 ROWS, SMALLEST, SECONDS = 25, 0.005, 2.0
 # Steps of a trace, and traces. What a trace writes comes to lie between the blocks of memory that a
 # step frees; after some steps the next one asks the system for new memory, and waits for it.
@@ -196,9 +201,15 @@ def verdict(flops: float, steps: list[float], gemm: float) -> str:
 
 def profile(name: str) -> tuple[Table, str, dict[str, float]]:
     """Trace the step of a network; return its table, the verdict, and what `section` tells."""
-    from benchmarks.networks.in_jax import start
+    if name in EXPERIMENTS:
+        module = registry.load(name)
+        learner, source = registry.build(module, module.Config())[:2]
+        batch = source(jax.random.key(0), jnp.int32(0))
+        state = jax.jit(learner.init)(jax.random.key(0), batch)
+    else:
+        from benchmarks.networks.in_jax import start
 
-    learner, state, batch, _ = start(name, plain=False)
+        learner, state, batch, _ = start(name, plain=False)
     program = compiled(jax.jit(learner.step, donate_argnums=0).lower(state, batch))
     text = program.as_text()
 
@@ -209,11 +220,11 @@ def profile(name: str) -> tuple[Table, str, dict[str, float]]:
 
     gemm = gemm_rate()
     untraced = durations(step, SECONDS)
-    module = text.split(",", 1)[0].removeprefix("HloModule ")
-    spans = [span for _ in range(TRACES) for span in traced(step, TRACED, module)]
+    traced_as = text.split(",", 1)[0].removeprefix("HloModule ")
+    spans = [span for _ in range(TRACES) for span in traced(step, TRACED, traced_as)]
     spent, known = spent_per_step(spans), operations(text)
     found = {"step": min(untraced), "gemm": gemm} | summed(known, spent)
-    title = f"{NETWORKS[name].title}: medians of {TRACED * TRACES} traced steps"
+    title = f"{TITLES[name]}: medians of {TRACED * TRACES} traced steps"
     return table(title, known, spent, gemm), verdict(found["flops"], untraced, gemm), found
 
 
@@ -239,11 +250,11 @@ def section(found: dict[str, dict[str, Any]]) -> list[str]:
         "| network | step, ms | the least, ms | step / least | in products | at, of the best |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, network in NETWORKS.items():
+    for name, title in TITLES.items():
         if name in found:
             one = found[name]
             least = one["flops"] / one["gemm"]
-            cells = (network.title, f"{1e3 * one['step']:.3g}", f"{1e3 * least:.3g}",
+            cells = (title, f"{1e3 * one['step']:.3g}", f"{1e3 * least:.3g}",
                      f"{one['step'] / least:.1f}", f"{one['share']:.0%}",
                      f"{least / (one['step'] * one['share']):.0%}")  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
@@ -266,7 +277,7 @@ def _limits(found: dict[str, dict[str, Any]]) -> list[str]:
                 continue
             least = found[name]["flops"] / found[name]["gemm"]
             lines.append(
-                f"- {NETWORKS[name].title}: {target:g} times {peer}'s speed is a step of"
+                f"- {TITLES[name]}: {target:g} times {peer}'s speed is a step of"
                 f" {1e3 * other / target:.3g} ms, of which the products alone would take"
                 f" {1e3 * least:.3g} at the best rate; it takes {1e3 * ours:.3g}."
             )
@@ -279,7 +290,7 @@ def main(names: list[str]) -> None:
     """Profile the named networks, all of them by default, and write the page after each."""
     from benchmarks import performance
 
-    names = chosen("networks", names, NETWORKS)
+    names = chosen("networks", names, TITLES)
     os.chdir(ROOT)
     keep_freed_memory()  # as the command line does
     found, here = performance.read("profile"), performance.measured()

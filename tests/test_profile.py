@@ -127,10 +127,12 @@ def test_the_page_says_how_much_of_a_step_are_products():
     assert found == {"flops": 12e6, "share": 0.75}
     # 12 MFLOP at 10 GFLOP/s are 1.2 ms, of 3 ms of a step of 4.
     kept = {"step": 0.004, "gemm": 1e10, **found, "measured": "here"}
-    shown = profile.section({"lenet": kept})
+    shown = profile.section({"lenet": kept, "cnn_mnist": kept})
+    (row,) = (line for line in shown if line.startswith("| cnn_mnist (24, 48, 96,"))
+    assert row.endswith("| 4 | 1.2 | 3.3 | 75% | 40% |")
     title = profile.NETWORKS["lenet"].title
     assert f"| {title} | 4 | 1.2 | 3.3 | 75% | 40% |" in shown
-    assert "The best rate, GFLOP/s, measured beside each: lenet 10." in shown
+    assert "The best rate, GFLOP/s, measured beside each: lenet 10, cnn_mnist 10." in shown
     assert "- lenet: here" in shown
     # Of that network's step beside PyTorch, what one that met the target would have room for.
     assert [line for line in shown if line.startswith(f"- {title}: 1.15 times PyTorch's speed")]
