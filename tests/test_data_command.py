@@ -259,7 +259,7 @@ def test_describe_says_what_a_set_holds(capsys, mine, tmp_path):
         "step         1 hour, 29 rows",
         "sensors      2: a, b",
         "values       0 to 29, median 7",
-        f"missing      {100 / 58:.2f} % in the rows; 1 steps absent",
+        f"missing      {100 / 58:.2f} % in the rows; 1 steps without any value",
         "season       1 day",
         # 14 of the 29 rows and the one left out: validation begins at hour 15.
         "train      2024-01-01 00:00 to 2024-01-01 14:00, 15 steps",

@@ -537,6 +537,21 @@ def test_default_inputs_that_ones_own_data_cannot_have_are_left_out(
     assert load(tmp_path / "run").config.horizon == 6
 
 
+def test_covariates_that_are_not_read_and_zeros_that_mape_leaves_out_are_named(
+    tmp_path, no_figures
+):
+    series = city("energy", sensors=2, steps=504, seed=1).series
+    values = series.values.copy()
+    values[-10:, 0] = 0
+    known = {"holiday": np.zeros(504, np.float32), "term": np.ones(504, np.float32)}
+    write_series(series._replace(values=values, past={}, known=known), tmp_path / "town")
+    given = [f"data={tmp_path / 'town'}", "model=last_value", "history=24"]
+    found = run(["experiment=energy_load", *given, f"workdir={tmp_path / 'run'}"]).result
+    words = found["protocol"]["inputs"]
+    assert words.endswith("without 'holiday', 'term' (inputs has no covariates)")
+    assert found["protocol"]["mape"] == "leaves out 10 values of test that are 0"
+
+
 def test_a_table_too_short_for_its_split_is_refused_by_name(tmp_path):
     (tmp_path / "short.csv").write_text("time,a\n2024-03-01,1\n2024-03-02,2\n2024-03-03,4\n")
     with pytest.raises(UserError, match=r"short.csv: 3 observed steps .*: take at least 10$"):

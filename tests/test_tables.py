@@ -924,6 +924,37 @@ def test_holidays_are_whole_days(read, refused):
     assert "known has a column holiday too" in refused(text, **fourth, **known)
 
 
+def test_a_week_has_the_share_of_its_days_that_are_off(read):
+    weeks = "date,ward\n" + "".join(f"2024-12-{day:02},1\n" for day in (9, 16, 23, 30))
+    off = read(weeks, **{"city.yaml": "country: DE"}).known["holiday"]
+    # 25 and 26 December in the third week, 1 January in the last, which ends in the next year.
+    np.testing.assert_allclose(off, [0, 0, 2 / 7, 1 / 7], rtol=1e-6)
+
+
+def test_what_is_known_between_two_steps_is_refused(read, refused):
+    days = "date,a\n2024-03-01,1\n2024-03-02,2\n2024-03-03,3\n"
+    finer = "time,term\n" + "".join(
+        f"2024-03-0{day} {hour:02}:00,{hour}\n" for day in (1, 2, 3) for hour in range(24)
+    )
+    message = refused(days, **{"known.csv": finer})
+    assert "known.csv, row 3: 2024-03-01 01:00:00 lies between the steps of 86400 s" in message
+    assert message.endswith("give one row a step")
+    midnights = "time,term\n" + "".join(f"2024-03-0{day} 00:00,{day}\n" for day in (1, 2, 3))
+    assert read(days, **{"known.csv": midnights}).known["term"].tolist() == [1, 2, 3]
+
+
+def test_the_times_of_a_parquet_table_may_be_told_by_their_type(read):
+    times = [datetime.datetime(2024, 3, 1, hour) for hour in range(3)]
+    # As pandas writes an index that has a name: last.
+    frame = pl.DataFrame({"a": [1.0, None, 3.0], "b": [4.0, 5.0, 6.0], "Datum": times})
+    series = read({"values.parquet": frame})
+    assert series.sensors == ("a", "b") and series.step == 3600
+    np.testing.assert_array_equal(series.values, [[1, 4], [NAN, 5], [3, 6]])
+    two = frame.with_columns(time=pl.col("Datum"))
+    with pytest.raises(DataError, match="column 'Datum'"):  # a name goes before, and it is no value
+        read({"values.parquet": two})
+
+
 def test_public_holidays_are_those_of_the_country_and_its_part(read):
     # Good Friday is free in all of Germany, Epiphany in Bavaria but not in Westphalia.
     days = "date,a\n2024-01-05,1\n2024-01-06,1\n2024-03-29,1\n"

@@ -61,6 +61,7 @@ class Table(NamedTuple):
     """A table that is being read: its column names, and its rows, which can be read once.
 
     first: number in the file of the first row, blank or not. marks: what its numbers told so far.
+    times: places of the columns whose type says that they hold times; a CSV has no types.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Table(NamedTuple):
     batches: Iterator[Batch]
     separator: str
     marks: Marks
+    times: tuple[int, ...] = ()
 
     def whole(self) -> Batch:
         """Return all rows at once, for small tables."""
@@ -253,7 +255,8 @@ def _open_parquet(path: Path) -> Table:
                 raise refusal(path, message) from error
             yield Batch(1 + start + np.arange(cells.height), cells, True)
 
-    return Table(path, tuple(schema.names()), 1, batches(), ",", Marks())
+    times = tuple(i for i, kind in enumerate(schema.dtypes()) if kind in (pl.Date, pl.Datetime))
+    return Table(path, tuple(schema.names()), 1, batches(), ",", Marks(), times)
 
 
 def _as_text(name: str, kind: "pl.DataType", to: str) -> "pl.Expr":

@@ -83,9 +83,9 @@ def holiday_table(path: Path) -> np.ndarray:
 
 
 def public_holidays(path: Path, city: City, time: np.ndarray) -> np.ndarray:
-    """Return the public holidays of the city's country in the years of `time`: datetime64[D].
+    """Return the public holidays of the city's country in the years of `time` and the one after.
 
-    path: of city.yaml, for errors.
+    They are datetime64[D]. path: of city.yaml, for errors.
     """
     import holidays
 
@@ -97,6 +97,6 @@ def public_holidays(path: Path, city: City, time: np.ndarray) -> np.ndarray:
         choice = listed(sorted(known[city.country]), 60) or "none"
         raise refusal(path, f"subdivision {shown(city.subdivision)} is unknown: {choice}")
     first, last = time[[0, -1]].astype("datetime64[Y]").astype(int) + 1970
-    years = range(first, last + 1)
+    years = range(first, last + 2)  # the last step may end in the next year
     days = holidays.country_holidays(city.country, subdiv=city.subdivision, years=years)
     return np.array(list(days), "datetime64[D]")

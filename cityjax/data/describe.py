@@ -25,6 +25,7 @@ def summary(dataset: Dataset, series: Series) -> str:
     grid = regular(series)
     low, middle, high = np.nanpercentile(series.values, (0, 50, 100))
     gaps = len(grid.values) - len(series.values)
+    silent = int((~series.observed.any(axis=1)).sum())
     lines = [
         ("domain", dataset.domain),
         ("licence", dataset.licence),
@@ -37,7 +38,8 @@ def summary(dataset: Dataset, series: Series) -> str:
         ("values", f"{low:g} to {high:g}, median {middle:g}"),
         (
             "missing",
-            f"{100 * (1 - series.observed.mean()):.2f} % in the rows; {gaps:,} steps absent",
+            f"{100 * (1 - series.observed.mean()):.2f} % in the rows; "
+            f"{gaps + silent:,} steps without any value",
         ),
         ("season", _duration(dataset.season * series.step)),
         ("past", covariates(series.past) or "-"),

@@ -129,7 +129,7 @@ def _remedy(
         return all(len(windows(part, history)) >= least[part] for part in rows)
 
     if not fits(1):
-        return "take a shorter horizon"
+        return "take a shorter horizon, and with it a shorter history, or a longer series"
     # The longer the history, the fewer windows; and this one has too few.
     shorter, longer = 1, history
     while longer - shorter > 1:

@@ -61,14 +61,16 @@ def no_sensor(names: Sequence[str]) -> str | None:
 def time_columns(table: Table) -> list[int]:
     """Return the places of the columns of times.
 
-    They are date and one of time and hour; or the one with a name of `TIME_NAMES`; or else the
-    first that is not named as sensors are.
+    They are date and one of time and hour; or the one with a name of `TIME_NAMES`; or the only one
+    of a type of times, as pandas writes an index; or else the first that is not named as sensors
+    are.
     """
     names = plain(table.header)
     within = next((name for name in ("time", "hour") if name in names), None)
     if "date" in names and within:
         return [names.index("date"), names.index(within)]
     place = next((i for i, name in enumerate(names) if name not in SENSOR_NAMES), 0)
+    place = table.times[0] if len(table.times) == 1 else place
     place = next((i for i, name in enumerate(names) if name in TIME_NAMES), place)
     if re.fullmatch("[0-9][0-9TZ :./+-]*", table.header[place]):
         message = f"{shown(table.header[place])} is no name: the first row names the columns"

@@ -18,7 +18,7 @@ import yaml
 from cityjax.data.arrange import Panel, arrange
 from cityjax.data.cells import SUFFIXES, is_table, listed, refusal, shown
 from cityjax.data.city_file import City, holiday_table, public_holidays, read_city
-from cityjax.data.clocks import moment
+from cityjax.data.clocks import DAY, moment
 from cityjax.data.files import DataError
 from cityjax.data.panels import SENSOR_NAMES, TIME_NAMES, no_sensor, plain, read_rows
 from cityjax.data.sensor_tables import places_of, read_coordinates, read_graph
@@ -95,8 +95,9 @@ def read_series(path: str | Path) -> Series:
         both = found["city" if city.country else "holidays"]
         raise refusal(both, "known has a column holiday too: keep one")
     if days:
-        off = np.isin(series.time.astype("datetime64[D]"), np.concatenate(days))
-        known["holiday"] = off.astype(np.float32)
+        # A step of several days is off for the share of its days that are.
+        begun = series.time.astype("datetime64[D]")[:, None] + np.arange(max(1, series.step // DAY))
+        known["holiday"] = np.isin(begun, np.concatenate(days)).mean(axis=1, dtype=np.float32)
     both = sorted(set(past) & set(known))
     if both:
         raise refusal(Path(path), f"{listed(both)} is both measured and known ahead: keep one")
@@ -156,7 +157,7 @@ def _covariates(
     for path in paths:
         panel = arrange(read_rows(path), timezone=city.timezone, lone_step=series.step)
         time = series.time.astype(np.int64)
-        values = _held(panel, time) if ahead else _matched(panel, time, series.step)
+        values = _held(panel, time, series.step) if ahead else _matched(panel, time, series.step)
         if panel.sensors is not None:
             strange = sorted(set(panel.sensors) - set(series.sensors))
             if strange:
@@ -180,11 +181,7 @@ def _covariates(
 def _matched(panel: Panel, time: np.ndarray, step: int) -> np.ndarray:
     """Return what was measured at the times, NaN where nothing was."""
     inside = (panel.time >= time[0]) & (panel.time <= time[-1])
-    off = inside & ((panel.time - time[0]) % step != 0)
-    if off.any():
-        at = int(np.argmax(off))
-        message = f"{moment(panel.time[at])} lies between the steps of {step} s of the values"
-        raise refusal(panel.path, f"{message}: give one row a step", panel.row_of(at))
+    _refuse_between(panel, time, step)
     if not inside.any():
         raise refusal(panel.path, "no row lies in the time of the values")
     values = np.full((len(time), *panel.values.shape[1:]), np.nan, np.float32)
@@ -192,8 +189,19 @@ def _matched(panel: Panel, time: np.ndarray, step: int) -> np.ndarray:
     return values
 
 
-def _held(panel: Panel, time: np.ndarray) -> np.ndarray:
+def _refuse_between(panel: Panel, time: np.ndarray, step: int) -> None:
+    """Raise DataError for a row between two steps of the values, of which it would be left out."""
+    off = (panel.time >= time[0]) & (panel.time <= time[-1]) & ((panel.time - time[0]) % step != 0)
+    if off.any():
+        at = int(np.argmax(off))
+        message = f"{moment(panel.time[at])} lies between the steps of {step} s of the values"
+        raise refusal(panel.path, f"{message}: give one row a step", panel.row_of(at))
+
+
+def _held(panel: Panel, time: np.ndarray, step: int) -> np.ndarray:
     """Return what is known at the times: a row holds for the step of its table, such as a day."""
+    if panel.step < step:
+        _refuse_between(panel, time, step)
     at = np.searchsorted(panel.time, time, side="right") - 1
     until = np.diff(panel.time, append=panel.time[-1] + panel.step)
     until[until > panel.step + 3600] = panel.step  # spring's missing hour is bridged

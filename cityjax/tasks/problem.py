@@ -93,7 +93,9 @@ def make_problem(
         name, reason = next(iter(lacks.items()))
         raise DataError(f"inputs has {name}, but {reason}: leave it out")
     inputs = [name for name in inputs if name not in lacks]
+    unread = []
     if "covariates" not in inputs:
+        unread = [*series.past, *series.known]
         series = series._replace(past={}, known={})
     arrays = forecast.arrays(
         series, train_stop=stop, profiles=_profiles(series, inputs, season, horizon, stop)
@@ -120,15 +122,19 @@ def make_problem(
         metrics=measured,
         select=select,
         quantiles=tuple(quantiles),
-        text=_inputs(series, inputs, lacks) | {"graph": graph},
+        text=_inputs(series, inputs, lacks, unread) | {"graph": graph},
     )
 
 
-def _inputs(series: Series, inputs: Sequence[str], lacks: Mapping[str, str]) -> dict[str, str]:
+def _inputs(
+    series: Series, inputs: Sequence[str], lacks: Mapping[str, str], unread: Sequence[str]
+) -> dict[str, str]:
     """Say what a forecaster reads, of covariates those that there are, and what was left out."""
     beside = covariates({**series.past, **series.known})
     names = ["history", *(name for name in inputs if name != "covariates" or beside)]
     names += [f"without {name} ({reason})" for name, reason in lacks.items()]
+    if unread:
+        names.append(f"without {listed(unread)} (inputs has no covariates)")
     return {"inputs": ", ".join(names)} | ({"covariates": beside} if beside else {})
 
 
@@ -287,6 +293,9 @@ def describe(problem: Problem) -> dict[str, str]:
         "metrics": "of z-scores by train" if protocol.standardised else f"in {unit}",
         "intervals": intervals.PROTOCOL + problem.interval_scale.text,
     }
+    zeros = int((series.values[start:stop] == 0).sum())
+    if zeros and "mape" in protocol.measures:
+        words["mape"] = f"leaves out {zeros:,} values of test that are 0"
     lowest = problem.interval_scale.lowest
     missed = int((series.values[start:stop] < lowest).sum())
     if missed:
