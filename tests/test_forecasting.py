@@ -537,18 +537,19 @@ def test_default_inputs_that_ones_own_data_cannot_have_are_left_out(
     assert load(tmp_path / "run").config.horizon == 6
 
 
-def test_covariates_that_are_not_read_and_zeros_that_mape_leaves_out_are_named(
+def test_a_result_names_covariates_not_read_constant_sensors_and_zeros_without_mape(
     tmp_path, no_figures
 ):
     series = city("energy", sensors=2, steps=504, seed=1).series
     values = series.values.copy()
-    values[-10:, 0] = 0
+    values[-10:, 0], values[:400, 1] = 0, 5
     known = {"holiday": np.zeros(504, np.float32), "term": np.ones(504, np.float32)}
     write_series(series._replace(values=values, past={}, known=known), tmp_path / "town")
     given = [f"data={tmp_path / 'town'}", "model=last_value", "history=24"]
     found = run(["experiment=energy_load", *given, f"workdir={tmp_path / 'run'}"]).result
     words = found["protocol"]["inputs"]
     assert words.endswith("without 'holiday', 'term' (inputs has no covariates)")
+    assert found["protocol"]["series"].endswith(f"; '{series.sensors[1]}' always the same in train")
     assert found["protocol"]["mape"] == "leaves out 10 values of test that are 0"
 
 

@@ -164,6 +164,9 @@ def shell(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
         ("test/loss", 2.34567, None, "2.346"),
         ("test/loss", 1.234e-8, None, "1.234e-08"),
         ("test/loss", -0.5, None, "-0.5"),
+        ("test/mae", 23044196352.0, None, "2.304e+10"),
+        ("test/mae", -23044196352.0, 123456789.0, "-2.304e+10 ± 1.2e+08"),
+        ("test/mae", 9_999_999.0, None, "9,999,999"),
         ("test/mean_absolute_error", 0.5, None, "0.5"),
         ("test/loss", None, None, "–"),
         ("test/loss", float("nan"), None, "not finite"),
@@ -362,13 +365,15 @@ def test_a_sweep_has_three_numbers_in_eighty_columns_and_none_is_broken():
 
 
 def test_numbers_too_long_for_the_terminal_leave_it_whole():
-    keys = [f"test/mae@{lead}" for lead in (1, 6, 12, 24)]
-    entry = {"mean": 9_876_543_210_000.0, "ci95": 1_234_567_891_000.0}
+    keys = [f"test/{name}@{lead}" for name in ("mae", "rmse") for lead in ("1", "24", "1-24")]
+    entry = {"mean": 9_876_543.0, "ci95": 1_234_567.0}
     result = make_result(metrics=dict.fromkeys(keys, entry), better={})
-    lines = printed(sweep_table([(["model=a"], result), (["model=b"], result)])).splitlines()
+    varied = ("history", "hidden_size", "learning_rate", "batch_size")
+    rows = [([f"{key}={value}" for key in varied], result) for value in (1, 2)]
+    lines = printed(sweep_table(rows)).splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum("9,876,543,210,000 ± 1,234,567,891,000" in line for line in lines) == 2
-    assert "in a wider terminal also: test/mae@24" in lines
+    assert sum("9,876,543 ± 1,234,567" in line for line in lines) == 2
+    assert "in a wider terminal also: test/mae@24, test/mae@1-24" in lines
 
 
 def test_a_caption_takes_the_width_of_the_terminal():

@@ -79,7 +79,7 @@ def stretches(times: np.ndarray, shown: Sequence[Stretch], *, unit: str, interva
             axes.plot(x[alone], y[alone], ".", color=color, markersize=4)
         axes.margins(x=0.01)
         _onto(axes, each)
-        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+        axes.ticklabel_format(axis="y", scilimits=(-4, 6), useOffset=False)
     locator = AutoDateLocator(minticks=5, maxticks=11)
     below = rows[-1].xaxis
     below.set_major_locator(locator)

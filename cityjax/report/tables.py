@@ -9,6 +9,7 @@ from cityjax.report.text_table import Cell, TextTable
 
 # No plain space: an arrow stays with its name.
 ARROWS = {"lower": "\u00a0↓", "higher": "\u00a0↑"}
+LONGEST = 1e7  # from which a number would take more room than a table has
 SPELLED = {name: name.upper() for name in ("mae", "mse", "rmse", "mape", "wape", "crps", "gan")}
 SPELLED |= {"frechet": "Fréchet", "ci95": "± (95 %, by stretches of test)"}
 
@@ -51,6 +52,7 @@ def format_value(key: str, mean: float | None, ci95: float | None = None) -> str
     ("test/digit_score", 9.8524, 0.0071) gives "9.852 ± 0.007", ("test/accuracy", 0.9852, 0.0007)
     gives "98.52 ± 0.07 %". Rounding follows the Particle Data Group: two digits of the interval
     when it starts below 355, else one. Without an interval at most four digits; None is "–".
+    From ten million on, and below a millionth, it is in powers of ten.
     """
     if mean is None:
         return "–"
@@ -65,7 +67,7 @@ def format_value(key: str, mean: float | None, ci95: float | None = None) -> str
     if ci95 is not None and math.isfinite(ci95 * scale):
         half = float(f"{ci95 * scale:.12g}")
     decimals = _decimals(value, half, percent)
-    if decimals > 6:
+    if decimals > 6 or abs(value) >= LONGEST:
         interval = "" if half is None else f" ± {half:.2g}"
         return f"{value:.4g}{interval}{unit}"
     separator = "," if abs(value) >= 10_000 else ""

@@ -282,9 +282,13 @@ def describe(problem: Problem) -> dict[str, str]:
     start, stop = problem.rows["test"]
     silent = np.flatnonzero(~series.observed[start:stop].any(axis=0))
     unscored = listed([series.sensors[place] for place in silent])
+    train = series.values[: problem.train_stop]
+    still = np.flatnonzero(np.nanmax(train, axis=0) == np.nanmin(train, axis=0))
+    constant = listed([series.sensors[place] for place in still])
     words = {
         "series": f"{sensors}, {len(series.values):,} steps of "
-        f"{series.step:,} s, {missing:.1f} % missing",
+        f"{series.step:,} s, {missing:.1f} % missing"
+        + (f"; {constant} always the same in train" if len(still) else ""),
         "split": f"{split} in time order; {within}",
         "windows": f"history {problem.history}, horizon {problem.horizon}, one at every step"
         + (", history inside the part" if protocol.inside else ""),
