@@ -25,8 +25,8 @@ from cityjax.report.tables import format_value
 NOTES = {
     "energy_ett": "A seed of nlinear is nearer by 0.5 % here; on test its MSE of 96 hours is 0.372,"
     " ridge's, which needs no seed, 0.364.",
-    "energy_load": "seq2seq, nearer by 0.4 %, takes some twenty times as long; on test its MAE is 490"
-    " MW, stid's 468, of a seed each.",
+    "energy_load": "seq2seq, nearer by 0.4 %, takes some twenty times as long; on test its MAE is"
+    " 490 MW, stid's 468, of a seed each.",
     "health_covid": "Validation is 12 days of one wave, in which the mean of each weekday so far is"
     " nearest. On test its MAE over 14 days is 8.6, ridge's 7.8, experts' 6.3"
     " (docs/results/forecasting.md; `python -m cityjax.run experiment=health_covid model=ridge`).",
