@@ -93,9 +93,9 @@ def make_problem(
         name, reason = next(iter(lacks.items()))
         raise DataError(f"inputs has {name}, but {reason}: leave it out")
     inputs = [name for name in inputs if name not in lacks]
-    unread = []
-    if "covariates" not in inputs:
-        unread = [*series.past, *series.known]
+    beside = [*series.past, *series.known]
+    if beside and "covariates" not in inputs:
+        lacks[listed(beside)] = "inputs has no covariates"
         series = series._replace(past={}, known={})
     arrays = forecast.arrays(
         series, train_stop=stop, profiles=_profiles(series, inputs, season, horizon, stop)
@@ -122,19 +122,15 @@ def make_problem(
         metrics=measured,
         select=select,
         quantiles=tuple(quantiles),
-        text=_inputs(series, inputs, lacks, unread) | {"graph": graph},
+        text=_inputs(series, inputs, lacks) | {"graph": graph},
     )
 
 
-def _inputs(
-    series: Series, inputs: Sequence[str], lacks: Mapping[str, str], unread: Sequence[str]
-) -> dict[str, str]:
+def _inputs(series: Series, inputs: Sequence[str], lacks: Mapping[str, str]) -> dict[str, str]:
     """Say what a forecaster reads, of covariates those that there are, and what was left out."""
     beside = covariates({**series.past, **series.known})
     names = ["history", *(name for name in inputs if name != "covariates" or beside)]
     names += [f"without {name} ({reason})" for name, reason in lacks.items()]
-    if unread:
-        names.append(f"without {listed(unread)} (inputs has no covariates)")
     return {"inputs": ", ".join(names)} | ({"covariates": beside} if beside else {})
 
 
