@@ -89,7 +89,8 @@ def page(found: dict[str, dict[str, dict[str, Any]]], defaults: dict[str, str]) 
         "Every model on every forecasting experiment, on validation, by the metric that names the",
         "best checkpoint: `python -m benchmarks.models`. One seed, each model with its defaults",
         "and the experiment's updates. The default of an experiment is in bold; where another is",
-        "better by this one seed, the table says by how much.",
+        "better by this one seed, the table says by how much. What a run does on test, which notes",
+        "quote, is in runs/models/EXPERIMENT_MODEL/result.json.",
         "",
     ]
     if waiting := [name for name in defaults if name not in found]:
