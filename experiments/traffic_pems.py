@@ -14,7 +14,7 @@ from cityjax.learner import Experiment
 @dataclass(frozen=True)
 class Config(ForecastConfig):
     data: str = "pems_single"
-    model: str = "stid"
+    model: str = "seq2seq"
     inputs: tuple[str, ...] = ("day", "week", "typical_day")
     steps: int = 1500
     batch_size: int = 256  # of one sensor, windows are small
