@@ -231,6 +231,20 @@ def test_where_nothing_drifts_both_cover_what_they_say(quantiles):
     assert found["width_90_online"] < 1.3 * found["width_90"]
 
 
+@pytest.mark.parametrize("horizon", [1, 12])
+def test_where_most_values_are_missing_the_online_interval_is_little_wider(horizon):
+    generator = np.random.default_rng(6)
+    series, seen = generator.normal(size=12100), generator.random(12100) < 0.03
+    origins = {"validation": np.arange(4000), "test": np.arange(4000, 12000)}
+    truth, outputs = {}, {}
+    for part, of in origins.items():
+        at = of[:, None, None] + 1 + np.arange(horizon)[:, None]  # [W, H, 1]
+        truth[part], outputs[part] = (series[at], seen[at]), np.zeros(at.shape)
+    found = interval_scores(outputs, truth, origins)
+    assert 0.88 < found["coverage_90_online"] < 0.92
+    assert found["width_90_online"] == pytest.approx(2 * 1.645, rel=0.15)
+
+
 def test_where_errors_grow_only_the_online_interval_keeps_its_word():
     generator = np.random.default_rng(2)
     noise = {part: generator.normal(size=(400, 2, 6)) for part in ("validation", "test")}
@@ -319,7 +333,10 @@ def test_the_online_factor_follows_the_rule_lead_by_lead(shared):
         if np.isfinite(row).any()
     ]
     together = min(1, np.var(miss) / (np.mean(miss) * (1 - np.mean(miss))))
-    half_life = HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together
+    before = origins["validation"]
+    judged = np.isfinite(ratios["validation"]).any(axis=2).sum(axis=0).max()
+    judged = judged / (before[-1] - before[0] + 1)
+    half_life = (HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together) / judged
     every = [
         (origin, lead + 1, values[np.isfinite(values)])
         for part, of in origins.items()
@@ -340,7 +357,8 @@ def test_the_online_factor_follows_the_rule_lead_by_lead(shared):
             known.sort()
             weights = np.array([weight for _, weight in known])
             place = np.searchsorted(np.cumsum(weights), 0.9 * weights.sum() * (1 - 1e-9))
-            wider = 1 + min((1.6448536**2 + 1) / 4 * 2 * lead * together / weights.sum(), 1)
+            alike = max(2 * lead * judged, 1)
+            wider = 1 + min((1.6448536**2 + 1) / 4 * alike * together / weights.sum(), 1)
             logarithm = 0.0
             for before, origin in enumerate(origins["test"]):
                 row = ratios["test"][before, lead - 1]

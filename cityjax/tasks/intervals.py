@@ -15,7 +15,7 @@ from cityjax.tasks.conformity import LINEAR, Scale, bounds, conformity
 
 NOMINAL = 0.9
 RATE = 0.1  # at which the online interval follows its own misses, one step ahead
-# Steps after which a score counts half: of sensors that err independently, of those that do as one.
+# Judged steps after which a score counts half: of sensors that err independently, and as one.
 HALF_LIFE = (10, 60)
 EDGES = np.exp(np.arange(-60, 61) / 20)  # of the bins that online scores are counted in
 UNSEEN = len(EDGES) + 1  # the bin of a score that is no number
@@ -204,17 +204,22 @@ def recent_quantile(
     leads = np.arange(1, horizon + 1)
     # One step of many sensors that err independently says as much as many steps of one.
     together = _together(ratios["validation"])
-    half_life = HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together
+    # Where few steps are judged, as of sparse values, as many of them are remembered as elsewhere.
+    steps = origins["validation"][-1] - origins["validation"][0] + 1
+    judged = max(1, np.isfinite(ratios["validation"]).any(axis=2).sum(axis=0).max()) / steps
+    half_life = (HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together) / judged
     # Errors h steps ahead are alike for about 2 h steps.
-    excess = (ndtri((1 + nominal) / 2) ** 2 + 1) / 4 * 2 * leads * together
+    alike = np.maximum(2 * leads * judged, 1)
+    excess = (ndtri((1 + nominal) / 2) ** 2 + 1) / 4 * alike * together
     rows = origins["test"] - first
     found = np.ones((len(rows), horizon))
-    past = np.zeros((horizon, UNSEEN))
+    past, kept = np.zeros((horizon, UNSEEN)), 0.5 ** (1 / half_life)
     window = 0
     # What is older than ten half-lives counts for nothing.
-    for row in range(max(horizon, rows[0] - 10 * HALF_LIFE[1]), len(bins)):
+    oldest = rows[0] - math.ceil(10 * HALF_LIFE[1] / judged)
+    for row in range(max(horizon, oldest), len(bins)):
         counts = _counts(bins[row - leads, leads - 1])  # of the targets of this step: [H, bins]
-        past = past * 0.5 ** (1 / half_life) + counts
+        past = past * kept + counts
         if row < rows[window]:
             continue
         under_way = np.cumsum(counts, axis=0) - counts  # of the shorter leads
