@@ -1,6 +1,7 @@
 """The end of a run: statistics over its seeds, baselines, figures, result.json and the report."""
 
 import platform
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -19,19 +20,19 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @memory_errors()
-def conclude(run: Run, summary: str, seconds: float) -> dict[str, Any]:
+def conclude(run: Run, summary: str, began: float) -> dict[str, Any]:
     """Write figures, result.json and report.html of a run whose seeds are finished.
 
-    seconds: wall time of the run, that of earlier processes up to what `folder.spent` knows.
+    began: by `time.perf_counter`, before that by what earlier processes took (`folder.spent`).
     """
     lines = folder.read_lines(run.path / folder.METRICS)
     seeds = range(run.config.seed, run.config.seed + run.config.seeds)
     tests = [line for line in lines if line["split"] == "test" and line["seed"] in seeds]
     result = make_result(run, tests)
     result["summary"] = run.experiment.summary or summary
-    result["timing"] = _timing(run) | {"total_seconds": seconds}
     result["defaults"] = type(run.config)().to_dict()
     draw(run)
+    result["timing"] = _timing(run) | {"total_seconds": time.perf_counter() - began}
     folder.write_result(run.path, result)
     write_report(run.path)
     return result

@@ -203,7 +203,7 @@ def _train(
                     train.train_seed(ready, seed, progress, signals)
                 progress.close()
             summary = (module.__doc__ or "").strip().partition("\n")[0]
-            return Result(path, conclude(ready, summary, earlier + time.perf_counter() - began))
+            return Result(path, conclude(ready, summary, began - earlier))
     except Interrupted as stop:
         stop.workdir = path
         raise

@@ -392,7 +392,7 @@ def test_dates_and_hours_may_be_digits_alone(read):
         (["01/02/2024", "03/04/2024"], 2, "'01/02/2024' may be day or month first"),
         (["13/02/2024", "02/13/2024"], 3, "is no date with the day first"),
         (["2024-02-30", "2024-03-01"], 2, "'2024-02-30' does not exist"),
-        (["2024-03-01", "2024-03-01 24:00"], 3, "does not exist"),
+        (["2024-03-01", "2024-03-01 24:00"], 3, "24 o'clock is 00:00 of the next day"),
         (["2024-03-01", "2024-03-01 13:00 PM"], 3, "does not exist"),
         (["2024-03-01", "02.03.2024"], 3, "is written otherwise than '2024-03-01'"),
         (["2024-03-01 00:00", "2024-03-01 01:00Z"], 3, "is written otherwise"),

@@ -111,7 +111,8 @@ def read_clock(
         bad |= days == _NONE
         if bad.any():
             at = int(np.argmax(bad))
-            raise refuse(at, f"{shown(written[at])} does not exist: {_REMEDY}")
+            hint = "; 24 o'clock is 00:00 of the next day" if parts["hour"][at] == "24" else ""
+            raise refuse(at, f"{shown(written[at])} does not exist: {_REMEDY}{hint}")
         clock = clock + DAY * days
     if not known:
         return Clock(clock, None)
