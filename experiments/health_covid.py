@@ -13,10 +13,12 @@ from cityjax.learner import Experiment
 @dataclass(frozen=True)
 class Config(ForecastConfig):
     data: str = "covid_england"
-    model: str = "experts"
+    model: str = "tgcn"
     scale: tuple[str, ...] = ("root",)
     history: int | None = 56
     batch_size: int = 8
+    steps: int = 500
+    eval_every: int = 50
 
 
 def build(config: Config) -> Experiment:
