@@ -33,6 +33,16 @@ def test_only_covariates_that_there_are_are_named():
     assert "covariates" not in describe(problem)
 
 
+@pytest.mark.parametrize(("validation", "words"), [(8, "of 8 errors at a lead"), (9, None)])
+def test_intervals_of_too_few_errors_say_so(validation, words):
+    one = city()._replace(values=city().values[:, :1], sensors=("a",))
+    split = (100, validation + 2, 50)  # at horizon 3, so many windows and two steps
+    problem = make_problem(one, Protocol(history=4, horizon=3, split=split), season=96)
+    assert len(problem.origins["validation"]) == validation
+    text = describe(problem)["intervals"]
+    assert (words in text and "where 9 are needed" in text) if words else "narrow" not in text
+
+
 @pytest.mark.parametrize(
     ("step", "lacks"),
     [

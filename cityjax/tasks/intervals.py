@@ -14,6 +14,7 @@ from scipy.special import ndtri, stdtrit
 from cityjax.tasks.conformity import LINEAR, Scale, bounds, conformity
 
 NOMINAL = 0.9
+NEEDED = 9  # errors: the largest of n covers n in n + 1
 RATE = 0.1  # at which the online interval follows its own misses, one step ahead
 # Judged steps after which a score counts half: of sensors that err independently, and as one.
 HALF_LIFE = (10, 60)

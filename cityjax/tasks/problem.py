@@ -296,6 +296,11 @@ def describe(problem: Problem) -> dict[str, str]:
     zeros = int((series.values[start:stop] == 0).sum())
     if zeros and "mape" in protocol.measures:
         words["mape"] = f"leaves out {zeros:,} values of test that are 0"
+    errors = len(problem.origins["validation"]) * len(series.sensors)
+    if errors < intervals.NEEDED:
+        words["intervals"] += (
+            f"; too narrow: of {errors} errors at a lead, where {intervals.NEEDED} are needed"
+        )
     lowest = problem.interval_scale.lowest
     missed = int((series.values[start:stop] < lowest).sum())
     if missed:
