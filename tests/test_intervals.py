@@ -333,9 +333,13 @@ def test_the_online_factor_follows_the_rule_lead_by_lead(shared):
         if np.isfinite(row).any()
     ]
     together = min(1, np.var(miss) / (np.mean(miss) * (1 - np.mean(miss))))
-    before = origins["validation"]
-    judged = np.isfinite(ratios["validation"]).any(axis=2).sum(axis=0).max()
-    judged = judged / (before[-1] - before[0] + 1)
+    judged = {
+        origin + lead
+        for origin, rows in zip(origins["validation"], ratios["validation"], strict=True)
+        for lead, values in enumerate(rows)
+        if np.isfinite(values).any()
+    }
+    judged = len(judged) / (max(judged) - min(judged) + 1)
     half_life = (HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together) / judged
     every = [
         (origin, lead + 1, values[np.isfinite(values)])

@@ -206,8 +206,7 @@ def recent_quantile(
     # One step of many sensors that err independently says as much as many steps of one.
     together = _together(ratios["validation"])
     # Where few steps are judged, as of sparse values, as many of them are remembered as elsewhere.
-    steps = origins["validation"][-1] - origins["validation"][0] + 1
-    judged = max(1, np.isfinite(ratios["validation"]).any(axis=2).sum(axis=0).max()) / steps
+    judged = _judged(ratios["validation"], origins["validation"])
     half_life = (HALF_LIFE[0] + (HALF_LIFE[1] - HALF_LIFE[0]) * together) / judged
     # Errors h steps ahead are alike for about 2 h steps.
     alike = np.maximum(2 * leads * judged, 1)
@@ -259,6 +258,16 @@ def _counts(bins: np.ndarray) -> np.ndarray:
     place = np.arange(len(bins))[:, None] * UNSEEN + bins
     counts = np.bincount(place[seen], minlength=len(bins) * UNSEEN).reshape(len(bins), UNSEEN)
     return counts / np.maximum(seen.sum(axis=1, keepdims=True), 1)
+
+
+def _judged(ratios: np.ndarray, origins: np.ndarray) -> float:
+    """Return the share of steps that scores [W, H, N] are of, from the first to the last of them.
+
+    1 where there is none.
+    """
+    steps = origins[:, None] + np.arange(ratios.shape[1])  # one before that of the target
+    steps = np.unique(steps[np.isfinite(ratios).any(axis=2)])
+    return len(steps) / (steps[-1] - steps[0] + 1) if len(steps) else 1.0
 
 
 def _together(ratios: np.ndarray) -> float:
