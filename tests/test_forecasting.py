@@ -17,12 +17,14 @@ import pytest
 from cityjax import conclude, registry, train
 from cityjax.data.catalog import dataset
 from cityjax.data.dataset import Protocol
+from cityjax.data.forecast import window_batch
 from cityjax.data.leaks import disturbed
 from cityjax.data.series import Series
 from cityjax.data.synthetic import city
 from cityjax.data.tables import read_series, write_series
 from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
+from cityjax.learner import Model
 from cityjax.models.ridge import autoregression
 from cityjax.report.compare import compare_runs
 from cityjax.run import load, main, run
@@ -652,11 +654,7 @@ def test_a_scale_is_fitted_to_train_in_the_scale_before_it():
         def apply(params, state, inputs, **options):
             return inputs["history"][:, -6:, :, 0], state
 
-    from cityjax.learner import Model
-
     model = scales.scaled(Model(Identity.init, Identity.apply), problem, ("root", "standard"))
-    from cityjax.data.forecast import window_batch
-
     at = np.arange(11, problem.train_stop - 6)
     batch = window_batch(problem.data, at, (0, problem.train_stop), history=12, horizon=6)
     outputs, _ = model.apply({}, {}, batch["inputs"])
@@ -747,6 +745,29 @@ def test_intervals_are_of_the_scale_of_counts_that_a_forecaster_works_in(name):
         assert scales.interval_scale(problem, linear) == LINEAR
 
 
+def test_counts_are_not_forecast_below_0():
+    below = Model(
+        lambda key, inputs: ({}, {}),
+        lambda params, state, inputs, **options: (-1 + 0 * inputs["history"][:, -3:, :, 0], state),
+    )
+    form = ClosedForm(autoregression(horizon=3), (0.1,))
+    for part, scale, least in ((0.0, ("root",), 0), (3.0, ("root",), -3), (0.0, ("last",), -1e9)):
+        problem = make_problem(panel(below=part), Protocol(history=7, horizon=3), season=7)
+        stop = problem.train_stop
+        at = np.arange(6, stop - 3)
+        batch = window_batch(problem.data, at, (0, stop), history=7, horizon=3)
+        inputs, network = batch["inputs"], scales.scaled(below, problem, scale)
+        bounded, _ = network.apply({}, {}, inputs)
+        learning, _ = network.apply({}, {}, inputs, train=True)
+        shift = 0 if scale == ("root",) else inputs["history"][:, -1:, :, 0]
+        way = 3.0 if scale == ("root",) else 1.0  # the root of -1 comes from -3
+        np.testing.assert_allclose(learning, shift - way + 0 * bounded, rtol=1e-5)
+        np.testing.assert_array_equal(bounded, np.maximum(learning, least))
+        regression = scales.scaled(form, problem, scale).regression
+        closed = regression.decode(inputs, jnp.full(bounded.shape, -5.0))
+        assert closed.min() == 0 if least == 0 else closed.min() < -3
+
+
 def test_a_run_in_the_scale_of_roots_says_so_and_has_narrower_intervals_for_counts(tmp_path):
     write_series(panel(steps=600), tmp_path / "cases")
     given = ["experiment=health_covid", f"data={tmp_path / 'cases'}", "model=ridge", *QUICK]
@@ -758,7 +779,8 @@ def test_a_run_in_the_scale_of_roots_says_so_and_has_narrower_intervals_for_coun
     said = {scale: result["protocol"]["intervals"] for scale, result in found.items()}
     assert (
         said["root"]
-        == said["standard"] + "; errors are measured in the scale of the root, no end is below 0"
+        == said["standard"]
+        + "; errors are measured in the scale of the root, no forecast and no end is below 0"
     )
     for kind in ("", "_online"):
         rows = [result["metrics"] for result in found.values()]

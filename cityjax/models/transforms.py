@@ -71,6 +71,21 @@ def rescaled(regression: Regression, *transforms: Transform) -> Regression:
     return Regression(features, encode, decode)
 
 
+def at_least(model: Model, lowest: float) -> Model:
+    """Return the model without outputs below a value, such as counts below 0.
+
+    In training they stay as they are: there a bound would have no slope to learn from.
+    """
+
+    def apply(
+        params: Any, model_state: Any, inputs: Any, *, train: bool = False, **options: Any
+    ) -> tuple[Any, Any]:
+        outputs, model_state = model.apply(params, model_state, inputs, train=train, **options)
+        return outputs if train else jnp.maximum(outputs, lowest), model_state
+
+    return model._replace(apply=apply)
+
+
 def _encode(transforms: Sequence[Transform], inputs: Any) -> tuple[Any, list[Any]]:
     contexts = []
     for transform in transforms:

@@ -28,8 +28,9 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
 
     "root" and "logarithm" are for counts; "standard" is the z-score by sensor in train, of what
     comes before it; "typical_day" is the difference from that input, "last" from the last value,
-    "instance" the z-score of each window by itself. Raises DataError where the problem has not the
-    input, or where one of the first three comes after one of the others.
+    "instance" the z-score of each window by itself. Counts are not forecast below 0. Raises
+    DataError where the problem has not the input, or where one of the first three comes after one
+    of the others.
     """
     for before, after in itertools.pairwise(scale):
         if before in RELATIVE and after not in RELATIVE:
@@ -37,6 +38,7 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
                 f"scale={spell(scale)}: {after} is of the values themselves and comes before"
                 f" {before}, which leaves differences"
             )
+    lowest = interval_scale(problem, scale).lowest
     values = problem.series.values[: problem.train_stop]
     seen = np.isfinite(values)
     made = []
@@ -64,8 +66,12 @@ def scaled(forecaster: Forecaster, problem: Problem, scale: tuple[str, ...]) -> 
             spread = moments(train, np.isfinite(train))[1]
             importance = jnp.asarray(np.square(spread / (np.sqrt(np.mean(spread**2)) or 1)))
         regression = transforms.rescaled(forecaster.regression, *made)
+        decode = regression.decode
+        regression = regression._replace(
+            decode=lambda inputs, outputs: jnp.maximum(decode(inputs, outputs), lowest)
+        )
         return forecaster._replace(regression=regression, importance=importance)
-    return transforms.transformed(forecaster, *made)
+    return transforms.at_least(transforms.transformed(forecaster, *made), lowest)
 
 
 def _of_counts(name: str, values: np.ndarray) -> transforms.Transform:
@@ -78,7 +84,7 @@ def _of_counts(name: str, values: np.ndarray) -> transforms.Transform:
 def interval_scale(problem: Problem, scale: tuple[str, ...]) -> Scale:
     """Return the scale for the intervals of forecasts in a scale: its root or logarithm if first.
 
-    No end lies below 0 where no value of train and validation does.
+    Neither forecast nor end lies below 0 where no value of train and validation does.
     """
     if not scale or scale[0] not in COUNTS:
         return LINEAR
@@ -90,7 +96,7 @@ def interval_scale(problem: Problem, scale: tuple[str, ...]) -> Scale:
         _by_value(change.backward),
         lowest=0.0 if counts else -math.inf,
         text=f"; errors are measured in the scale of the {scale[0]}"
-        + (", no end is below 0" if counts else ""),
+        + (", no forecast and no end is below 0" if counts else ""),
     )
 
 
