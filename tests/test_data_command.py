@@ -179,6 +179,21 @@ def test_what_cannot_be_fetched_prints_its_steps(capsys, mine, tmp_path):
     assert capsys.readouterr().out == f"mine/hours.csv: {cached(tmp_path)}\n"
 
 
+def test_a_set_that_lacks_only_what_is_optional_is_there(capsys, mine, tmp_path):
+    put(tmp_path)
+    path = mine()
+    text = (
+        Path(path)
+        .read_text()
+        .replace("files=(FILE,)", 'files=(FILE, FILE._replace(name="map.csv", optional=True))')
+    )
+    Path(path).write_text(text)
+    assert main(["fetch", path]) == 0
+    shown = capsys.readouterr().out
+    assert "mine is there" in shown and "map.csv (optional) from https://example.org" in shown
+    assert "cannot" not in shown and "account" not in shown
+
+
 @pytest.mark.parametrize("name", ["ili", "pjm", "metr_la", "pems_bay", "pems04", "pems08"])
 def test_sets_behind_an_account_or_a_drive_print_their_steps(capsys, name):
     assert main(["fetch", name]) == 1

@@ -718,8 +718,14 @@ def test_the_sensor_table_orders_a_long_table(read):
     [
         ("id,lat,lon\na,1,2\nc,1,2\n", "'b' of the values not here: name all sensors alike"),
         ("id,lat,lon\na,1,2\nb,1,2\na,1,2\n", "row 4: 'a' is named twice: keep one"),
-        ("id,lat,lon\na,1,2\nb,91,2\n", "row 3, column 'lat': a latitude lies within"),
-        ("id,lat,lon\na,1,2\nb,1,\n", "row 3, column 'lon': a latitude lies within"),
+        (
+            "id,lat,lon\na,1,2\nb,91,2\n",
+            "row 3, column 'lat': '91' is no degrees",
+        ),
+        (
+            "id,lat,lon\na,1,2\nb,1,\n",
+            "row 3, column 'lon': an empty cell is no degrees",
+        ),
         ("id,lat\na,1\nb,1\n", "lat and lon are needed"),
         ("a,1,2\nb,1,3\n", "id, lat and lon are needed"),
     ],
@@ -768,8 +774,11 @@ def test_the_matrix_of_one_sensor(read, text):
         ("a,c\n0,1\n1,0\n", "'b' of the values not here"),
         ("a,b,a\n0,1,0\n1,0,0\n1,0,0\n", "'a' is named twice"),
         (",a,b\na,0,1\na,1,0\n", "'b' of the values not here"),
-        ("0,1\n-1,0\n", "row 2, column '1': a number from 0 up is needed"),
-        ("a,b\n0,1\n1,\n", "row 3, column 'b': a number from 0 up is needed"),
+        (
+            "0,1\n-1,0\n",
+            "row 2, column '1': '-1' is no weight or distance",
+        ),
+        ("a,b\n0,1\n1,\n", "row 3, column 'b': an empty cell is no weight or distance: a number"),
         ("0,1\nx,0\n", "row 2, column '1': 'x' is no number"),
     ],
 )
@@ -818,6 +827,15 @@ def test_distances_become_weights_by_the_kernel_of_dcrnn(read, header):
     assert 0 < adjacency[2, 0] < 0.1  # a long road between neighbours is still one
 
 
+def test_the_distance_of_a_sensor_to_itself_widens_no_kernel(read):
+    rows = "a,b,1\nb,c,2\nc,a,9\n"
+    alone, both = (
+        read(THREE, **{"distances.csv": text}).adjacency
+        for text in (rows, rows + "a,a,0\nb,b,0\nc,c,0\n")
+    )
+    np.testing.assert_array_equal(alone, both)
+
+
 @pytest.mark.parametrize(("reach", "thinned"), [(2, False), (5, False), (9, True)])
 def test_only_a_list_of_many_distances_is_thinned_out(read, reach, thinned):
     names = [f"s{number:02}" for number in range(14)]
@@ -838,11 +856,19 @@ def test_only_a_list_of_many_distances_is_thinned_out(read, reach, thinned):
         ("edges.csv", "from,to,weight\na,b,1\na,b,2\n", "from a to b has two values, 1 and 2"),
         ("distances.csv", "a,b,900\nb,a,901\n", "the distances differ too little"),
         ("distances.csv", "a,b,100\nb,a,180\n", "the distances differ too little"),
-        ("edges.csv", "from,to,weight\na,b,-1\n", "row 2, column 'weight': a number from 0 up"),
+        (
+            "edges.csv",
+            "from,to,weight\na,b,-1\n",
+            "row 2, column 'weight': '-1' is no weight",
+        ),
         ("edges.csv", "from,to,capacity,speed\na,b,1,2\n", "from, to, and weight or"),
         ("edges.csv", "from,weight\na,1\n", "from, to, and weight or distance are needed"),
         ("distances.csv", "from,to\na,b\n", "no column of distances"),
-        ("distances.csv", "from,to,distance\na,b,\n", "row 2, column 'distance': a number from 0"),
+        (
+            "distances.csv",
+            "from,to,distance\na,b,\n",
+            "an empty cell is no weight or distance",
+        ),
     ],
 )
 def test_a_wrong_list_is_refused(refused, name, text, part):
@@ -895,7 +921,7 @@ def test_an_hour_that_spring_leaves_out_is_known_by_the_one_before(read):
         (
             "known.csv",
             hours("a,1", "a,1", "a,1", header="time,sensor,x"),
-            "column 'x': has no value",
+            "column 'x': has no value of 'b' at 2024-03-01 00:00:00",
         ),
     ],
 )
@@ -922,6 +948,9 @@ def test_holidays_are_whole_days(read, refused):
     assert "holidays.csv, row 3, column 'date': '2024-07-32' does not exist" in refused(text, **bad)
     known = {"known.csv": "date,holiday\n2024-07-03,0\n2024-07-04,1\n2024-07-05,0\n"}
     assert "known has a column holiday too" in refused(text, **fourth, **known)
+    measured = {"covariates.csv": known["known.csv"].replace("date", "time")}
+    message = refused(text, **fourth, **measured)
+    assert "holidays.csv: it makes a covariate holiday, which is measured too: keep one" in message
 
 
 def test_a_week_has_the_share_of_its_days_that_are_off(read):

@@ -81,9 +81,12 @@ def _fetch(one: Dataset) -> int:
         print(f"{_name(file)}: {files.locate(file)}")
     if not by_hand:
         return 0
-    print(f"{one.name} cannot be fetched whole. Get it by hand:")
-    for line in one.steps.splitlines():
-        print(f"  {line}")
+    if all(file.optional for file in by_hand):
+        print(f"{one.name} is there. What else it can have, got by hand:")
+    else:
+        print(f"{one.name} cannot be fetched whole. Get it by hand:")
+        for line in one.steps.splitlines():
+            print(f"  {line}")
     for file in by_hand:
         optional = " (optional)" if file.optional else ""
         sha256 = f"\n    sha256 of the content {file.sha256}" if file.sha256 else ""

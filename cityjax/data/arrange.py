@@ -94,14 +94,15 @@ def arrange(
         at = int(np.argmax(np.diff(time)))
         message = f"no row between {moment(time[at])} and {moment(time[at + 1])}: less than 1 % of"
         where = int(np.argmax(local == time[at + 1]))
-        raise refuse(where, f"{message} the {steps} steps of {step} s are there")
+        message += f" the {steps} steps of {step} s are there"
+        raise refuse(where, f"{message}: correct the time, or leave out the rows before or after")
 
     place = place.astype(np.int32)[rows.time]
     names = len(rows.sensors) if rows.sensors is not None else 1
     shape = (len(time), names, len(rows.names))
     if math.prod(shape) > max(_MOST_CELLS, 1000 * rows.values.size):
         message = f"{len(time)} times by {names} sensors, of which {len(row)} are there"
-        raise refusal(path, f"{message}: less than one in 1000")
+        raise refusal(path, f"{message}: less than one in 1000, leave out sensors with few rows")
     values = np.full(shape, np.nan, np.float32)
     values[place, rows.sensor] = rows.values
     seen = np.zeros(shape[:2], bool)

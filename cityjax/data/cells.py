@@ -218,7 +218,8 @@ def _batch(path: Path, text: str, number: int, separator: str, width: int) -> Ba
     wrong = np.flatnonzero(~full.to_numpy() & ~blank)
     if len(wrong):
         found = 1 + text.split("\n", int(wrong[0]) + 1)[-2].count(separator)
-        raise refusal(path, f"{found} cells where the first row has {width}", number + wrong[0])
+        message = f"{found} cells where the first row has {width}: write as many, and text that"
+        raise refusal(path, f"{message} holds {shown(separator)} in quotes", number + wrong[0])
     rows = number + np.flatnonzero(~blank)
     return Batch(rows, cells.filter(~blank).select(names[:-1]), "." in text)
 

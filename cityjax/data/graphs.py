@@ -114,7 +114,8 @@ def from_edges(
         for pair in {ends, ends if directed else ends[::-1]}:
             if found.setdefault(pair, float(value)) != value:
                 raise DataError(
-                    f"the edge from {start} to {end} has two values, {found[pair]:g} and {value:g}"
+                    f"the edge from {start} to {end} has two values, {found[pair]:g} and {value:g}:"
+                    " keep one"
                 )
     if not found:
         names = f": compare their names, {spell(other)} there and {spell(str(sensors[0]))} here"

@@ -64,8 +64,13 @@ def read_coordinates(
     bad = ~(np.abs(coordinates) <= (90, 180))
     if bad.any():
         row, place = np.argwhere(bad)[0]
-        message = "a latitude lies within -90 and 90 degrees, a longitude within -180 and 180"
-        raise refusal(path, message, batch.rows[rows[row]], table.header[(lat, lon)[place]])
+        column = (lat, lon)[place]
+        cell = batch.cells[int(rows[row]), str(column)]
+        message = (
+            f"{_cell(cell)} is no degrees: a latitude lies within -90 and 90, a longitude within"
+        )
+        message += " -180 and 180, metres of a map are neither"
+        raise refusal(path, message, batch.rows[rows[row]], table.header[column])
     return names, coordinates
 
 
@@ -144,13 +149,13 @@ def _read_list(path: Path, kind: str, sensors: Sequence[str]) -> np.ndarray:
         raise refusal(path, str(error)) from error
     if not far:
         return graph.astype(np.float32)
+    np.fill_diagonal(graph, np.inf)  # of a sensor to itself, which says nothing of the others
     weights = gaussian_kernel(graph, threshold=0)
-    np.fill_diagonal(weights, 0)
     if np.count_nonzero(weights) > MANY * len(sensors):
         weights[weights < THRESHOLD] = 0
     if not (weights >= THRESHOLD).any():
         message = "the distances differ too little for a kernel as wide as their deviation"
-        raise refusal(path, f"{message}: give weights, in edges.csv")
+        raise refusal(path, f"{message}: give weights, in a column weight of edges.csv")
     np.fill_diagonal(weights, 1)
     return weights
 
@@ -163,6 +168,11 @@ def _names(batch: Batch, column: int) -> tuple[str, ...]:
     return tuple(name or "" for name in batch.cells[str(column)])
 
 
+def _cell(text: str | None) -> str:
+    """A cell as errors show it."""
+    return shown(text) if text else "an empty cell"
+
+
 def _refuse_negative(
     table: Table, batch: Batch, columns: Sequence[int], weights: np.ndarray
 ) -> None:
@@ -170,4 +180,8 @@ def _refuse_negative(
     if bad.any():
         row, place = np.argwhere(bad)[0]
         column = table.header[columns[place]]
-        raise refusal(table.path, "a number from 0 up is needed", batch.rows[row], column)
+        cell = batch.cells[int(row), str(columns[place])]
+        message = f"{_cell(cell)} is no weight or distance"
+        raise refusal(
+            table.path, f"{message}: a number from 0 up is needed", batch.rows[row], column
+        )

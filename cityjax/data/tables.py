@@ -99,6 +99,9 @@ def read_series(path: str | Path) -> Series:
         begun = series.time.astype("datetime64[D]")[:, None] + np.arange(max(1, series.step // DAY))
         known["holiday"] = np.isin(begun, np.concatenate(days)).mean(axis=1, dtype=np.float32)
     both = sorted(set(past) & set(known))
+    if "holiday" in both and days:
+        message = "it makes a covariate holiday, which is measured too: keep one"
+        raise refusal(found["city" if city.country else "holidays"], message)
     if both:
         raise refusal(Path(path), f"{listed(both)} is both measured and known ahead: keep one")
     return checked(series._replace(past=past, known=known))
@@ -171,8 +174,12 @@ def _covariates(
             array = values[..., column] if panel.sensors is not None else values[:, 0, column]
             missing = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
             if ahead and missing.any():
-                at = moment(series.time[np.argmax(missing)].astype(np.int64))
-                message = f"has no value at {at}: what is known ahead is never missing"
+                step = int(np.argmax(missing))
+                who = ""
+                if array.ndim == 2:
+                    who = f" of {shown(series.sensors[int(np.argmin(np.isfinite(array[step])))])}"
+                message = f"has no value{who} at {moment(series.time[step].astype(np.int64))}:"
+                message += " what is known ahead is never missing, add it"
                 raise refusal(path, message, column=name)
             found[name] = array
     return found
@@ -183,7 +190,9 @@ def _matched(panel: Panel, time: np.ndarray, step: int) -> np.ndarray:
     inside = (panel.time >= time[0]) & (panel.time <= time[-1])
     _refuse_between(panel, time, step)
     if not inside.any():
-        raise refusal(panel.path, "no row lies in the time of the values")
+        span = f"{moment(time[0])} to {moment(time[-1])}"
+        message = f"no row lies in the time of the values, {span}: add those that do"
+        raise refusal(panel.path, f"{message}, or remove the table")
     values = np.full((len(time), *panel.values.shape[1:]), np.nan, np.float32)
     values[(panel.time[inside] - time[0]) // step] = panel.values[inside]
     return values
