@@ -133,14 +133,18 @@ def problem_of(config: ForecastConfig) -> tuple[Problem, dict[str, str]]:
     Raises UserError as `forecast` does.
     """
     series, season, protocol, hashes = _read(config)
+    inputs = config.inputs
+    if "inputs" in config.unused:  # of the model, not of a scale
+        scale = () if "scale" in config.unused else config.scale
+        inputs = tuple(name for name in INPUTS if name in scale)
     problem = make_problem(
         series,
         protocol,
         season=season,
         history=config.history,
         horizon=config.horizon,
-        inputs=config.inputs,
-        graph=config.graph,
+        inputs=inputs,
+        graph="none" if "graph" in config.unused else config.graph,
         quantiles=config.quantiles,
         # The defaults suit the experiment's own data; what other data lack was asked for by nobody.
         lenient=config.data != type(config).data and config.inputs == type(config).inputs,

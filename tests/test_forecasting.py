@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cityjax import conclude, registry, train
+from cityjax.choices import with_model
 from cityjax.data.catalog import dataset
 from cityjax.data.dataset import Protocol
 from cityjax.data.forecast import window_batch
@@ -24,6 +25,7 @@ from cityjax.data.synthetic import city
 from cityjax.data.tables import read_series, write_series
 from cityjax.errors import UserError
 from cityjax.forecasting import MODELS, ForecastConfig
+from cityjax.forecasting import problem_of as problem_from
 from cityjax.learner import Model
 from cityjax.models.ridge import autoregression
 from cityjax.report.compare import compare_runs
@@ -31,7 +33,7 @@ from cityjax.run import load, main, run
 from cityjax.tasks import forecast_figures, scales
 from cityjax.tasks.conformity import LINEAR
 from cityjax.tasks.forecasting import ClosedForm
-from cityjax.tasks.problem import make_problem
+from cityjax.tasks.problem import describe, make_problem
 from cityjax.tasks.scores import baselines, measure, truth
 
 EXPERIMENTS = sorted(
@@ -661,6 +663,39 @@ def test_a_scale_is_fitted_to_train_in_the_scale_before_it():
     shown = batch["inputs"]["observed"][:, -6:]
     history = batch["inputs"]["history"][:, -6:, :, 0]
     np.testing.assert_allclose(outputs[shown], history[shown], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_a_model_reads_what_its_keys_are_for_and_nothing_else(name):
+    config_class = with_model(registry.load("synthetic_city").Config, name)
+    inputs = ("day", "week", "typical_day", "season", "covariates")
+    given = {} if "inputs" in config_class.unused else {"inputs": inputs}
+    if name in ("seasonal", "historical_average"):
+        given = {}  # the profile that they are
+    config = config_class(history=24, horizon=6, **given)
+    problem, _ = problem_from(config)
+    unread = set(config.unused) & {"inputs", "graph"}
+    assert ("graph" in unread) == (problem.graph is None)
+    said = describe(problem)["inputs"].partition(", without")[0].split(", ")
+    assert said == (["history"] if "inputs" in unread else ["history", *config.inputs])
+
+    stop = problem.train_stop
+    batch = window_batch(problem.data, np.arange(40, 44), (0, stop), history=24, horizon=6)
+    made = MODELS[name].make(problem, **config.model_options())
+    if isinstance(made, ClosedForm):
+        read = made.regression.features
+    else:
+        params, state = made.init(jax.random.key(0), batch["inputs"])
+        read = lambda inputs: made.apply(params, state, inputs)[0]  # noqa: E731
+    usual, reads = np.asarray(read(batch["inputs"])), {}
+    for part, values in batch["inputs"].items():
+        other = values + 1 if part in ("clock", "known", "profile") else values
+        if part == "history" and values.shape[-1] > 1:
+            other = values.at[..., 1:].add(1.0)
+        if values.size and other is not values:
+            changed = read({**batch["inputs"], part: other})
+            reads[part] = not np.array_equal(usual, changed)
+    assert any(reads.values()) == ("inputs" not in unread), reads
 
 
 def test_train_begins_where_its_profiles_do():

@@ -8,11 +8,12 @@ from cityjax.models.forecasting import Support
 from cityjax.ops.graph import normalized, product
 from cityjax.tasks.problem import Problem
 
-# Keys that a model may have no use for: of training by gradients, and of several members of models
-# that always start from the same weights.
+# Keys that a model may have no use for: of training by gradients, of several members of models that
+# always start from the same weights, and of what it could read beside each sensor's own history.
 TRAINED = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay")
 TRAINED += ("gradient_clip", "steps", "eval_every", "log_every", "loss")
 SAME = ("members",)
+BESIDE = ("inputs", "graph")
 
 HIDDEN = {"hidden_size": "units of a hidden layer"}
 DROPOUT = {"dropout": "dropout rate, 0 to below 1"}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cityjax.choices import Choice
-from cityjax.forecasters._arguments import SAME, outputs
+from cityjax.forecasters._arguments import BESIDE, SAME, outputs
 from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Inputs, carried, rising
 from cityjax.tasks.problem import Problem
@@ -289,4 +289,4 @@ def experts(problem: Problem) -> Model:
     return from_linen(Experts(season=problem.season, **outputs(problem)))
 
 
-MODELS = {"experts": Choice(experts, {}, {"learning_rate": 0.02, "steps": 300}, SAME)}
+MODELS = {"experts": Choice(experts, {}, {"learning_rate": 0.02, "steps": 300}, (*SAME, *BESIDE))}

@@ -1,4 +1,10 @@
-"""Naive floors as models without parameters, so that they are run and compared like any other."""
+"""Naive floors as models without parameters, so that they are run and compared like any other.
+
+`seasonal` and `historical_average` are profiles, one value a step whatever the lead: so many seasons
+ago that the longest lead knows it, and the typical day of working days or the weekend. The floors
+of `data.floors`, which every result has beside it, are a little nearer: they go back as far as each
+lead needs, and average each weekday by itself.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,10 +63,10 @@ def first_profile(problem: Problem) -> Forecaster:
 
 
 _ONCE = {"steps": 1, "eval_every": 1, "log_every": 1}
-_FIXED = (*TRAINED, *SAME, "scale")
+_FIXED = (*TRAINED, *SAME, "scale", "graph")
 MODELS = {
-    "last_value": Choice(last_value, {}, _ONCE, _FIXED),
-    "window_mean": Choice(window_mean, {}, _ONCE, _FIXED),
+    "last_value": Choice(last_value, {}, _ONCE, (*_FIXED, "inputs")),
+    "window_mean": Choice(window_mean, {}, _ONCE, (*_FIXED, "inputs")),
     "seasonal": Choice(first_profile, {}, _ONCE | {"inputs": ("season",)}, _FIXED),
     "historical_average": Choice(first_profile, {}, _ONCE | {"inputs": ("typical_day",)}, _FIXED),
 }

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from cityjax.choices import SIZE, Choice
 from cityjax.data.files import DataError
-from cityjax.forecasters._arguments import PER_SENSOR, SAME, outputs
+from cityjax.forecasters._arguments import BESIDE, PER_SENSOR, SAME, outputs
 from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Inputs, by_step, carried
 from cityjax.tasks.problem import Problem
@@ -113,12 +113,12 @@ def dlinear(problem: Problem, *, window: int = 25, per_sensor: bool = False) -> 
 
 
 MODELS = {
-    "nlinear": Choice(nlinear, PER_SENSOR, {}, SAME),
+    "nlinear": Choice(nlinear, PER_SENSOR, {}, (*SAME, *BESIDE)),
     "dlinear": Choice(
         dlinear,
         {"window": "steps of the moving average, odd", **PER_SENSOR},
         {},
-        SAME,
+        (*SAME, *BESIDE),
         {"window": SIZE},
     ),
 }

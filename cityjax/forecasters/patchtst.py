@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from cityjax.choices import RATE, SIZE, Choice
 from cityjax.data.files import DataError
-from cityjax.forecasters._arguments import DROPOUT, outputs
+from cityjax.forecasters._arguments import BESIDE, DROPOUT, outputs
 from cityjax.learner import Model, from_linen
 from cityjax.models.forecasting import Head, Inputs, carried
 from cityjax.models.layers import Dropout, batch_norm
@@ -126,6 +126,7 @@ MODELS = {
             "feedforward_size": "of the layer in between",
             **DROPOUT,
         },
+        unused=BESIDE,
         allowed={
             "patch": SIZE,
             "stride": SIZE,

@@ -90,6 +90,7 @@ MODELS = {
     "seq2seq": Choice(
         seq2seq,
         {**HIDDEN, "layers": "recurrent layers", "cell": "simple, gru, lstm", **DROPOUT},
+        unused=("graph",),
         allowed={"hidden_size": SIZE, "cell": CELLS, "dropout": RATE},
     )
 }
