@@ -1,9 +1,9 @@
 """Naive floors as models without parameters, so that they are run and compared like any other.
 
-`seasonal` and `historical_average` are profiles, one value a step whatever the lead: so many seasons
-ago that the longest lead knows it, and the typical day of working days or the weekend. The floors
-of `data.floors`, which every result has beside it, are a little nearer: they go back as far as each
-lead needs, and average each weekday by itself.
+`seasonal` and `historical_average` are profiles, one value a step whatever the lead: so many
+seasons ago that the longest lead knows it, and the typical day of working days or the weekend. The
+floors of `data.floors`, which every result has beside it, are a little nearer: they go back as far
+as each lead needs, and average each weekday by itself.
 """
 
 from collections.abc import Callable
