@@ -27,16 +27,9 @@ NOTES = {
     " ridge's, which needs no seed, 0.364.",
     "energy_load": "seq2seq, nearer by 0.4 %, takes some twenty times as long; on test its MAE is"
     " 490 MW, stid's 468, of a seed each.",
-    "health_covid": "Validation is 12 days of one wave. On test the MAE of one seed of tgcn is 4.8"
-    " over 3 days and 5.1 over 14, of experts 4.5 and 6.3 (`python -m cityjax.run"
-    " experiment=health_covid model=tgcn`). The default stays until all models are judged, by more"
-    " seeds and in the published protocol too.",
     "health_ili": "Validation has two seasons here and says little: stid, better on it, has a test"
     " MSE of 2.3 ± 0.7 (`python -m cityjax.run experiment=health_ili model=stid seeds=3`), ridge"
     " 1.85. Ridge takes its penalties by the errors on ten blocks of train instead.",
-    "traffic_pems": "seq2seq is nearer over five seeds: 8.74 here, and 8.83 ± 0.07 on test one step"
-    " ahead, stid 8.89 (`python -m cityjax.run experiment=traffic_pems model=seq2seq seeds=5`). It"
-    " is to be the default once the rows of docs/results/forecasting.md are run by it.",
 }
 RUNS, PAGE = ROOT / "runs" / "models", DOCS / "models.md"
 KEPT = DOCS / "models" / "validation.json"
