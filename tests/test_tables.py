@@ -720,11 +720,11 @@ def test_the_sensor_table_orders_a_long_table(read):
         ("id,lat,lon\na,1,2\nb,1,2\na,1,2\n", "row 4: 'a' is named twice: keep one"),
         (
             "id,lat,lon\na,1,2\nb,91,2\n",
-            "row 3, column 'lat': '91' is no degrees",
+            "row 3, column 'lat': '91' is no degrees: a latitude lies within",
         ),
         (
             "id,lat,lon\na,1,2\nb,1,\n",
-            "row 3, column 'lon': an empty cell is no degrees",
+            "row 3, column 'lon': an empty cell is no degrees: a latitude lies within",
         ),
         ("id,lat\na,1\nb,1\n", "lat and lon are needed"),
         ("a,1,2\nb,1,3\n", "id, lat and lon are needed"),
@@ -776,9 +776,13 @@ def test_the_matrix_of_one_sensor(read, text):
         (",a,b\na,0,1\na,1,0\n", "'b' of the values not here"),
         (
             "0,1\n-1,0\n",
-            "row 2, column '1': '-1' is no weight or distance",
+            "row 2, column '1': '-1' is no weight or distance: a number from 0 up is needed",
         ),
-        ("a,b\n0,1\n1,\n", "row 3, column 'b': an empty cell is no weight or distance: a number"),
+        (
+            "a,b\n0,1\n1,\n",
+            "row 3, column 'b': an empty cell is no weight or distance: a number from 0 up is"
+            " needed",
+        ),
         ("0,1\nx,0\n", "row 2, column '1': 'x' is no number"),
     ],
 )
@@ -859,7 +863,7 @@ def test_only_a_list_of_many_distances_is_thinned_out(read, reach, thinned):
         (
             "edges.csv",
             "from,to,weight\na,b,-1\n",
-            "row 2, column 'weight': '-1' is no weight",
+            "row 2, column 'weight': '-1' is no weight or distance: a number from 0 up",
         ),
         ("edges.csv", "from,to,capacity,speed\na,b,1,2\n", "from, to, and weight or"),
         ("edges.csv", "from,weight\na,1\n", "from, to, and weight or distance are needed"),
@@ -867,7 +871,7 @@ def test_only_a_list_of_many_distances_is_thinned_out(read, reach, thinned):
         (
             "distances.csv",
             "from,to,distance\na,b,\n",
-            "an empty cell is no weight or distance",
+            "row 2, column 'distance': an empty cell is no weight or distance: a number from 0",
         ),
     ],
 )

@@ -66,10 +66,8 @@ def read_coordinates(
         row, place = np.argwhere(bad)[0]
         column = (lat, lon)[place]
         cell = batch.cells[int(rows[row]), str(column)]
-        message = (
-            f"{_cell(cell)} is no degrees: a latitude lies within -90 and 90, a longitude within"
-        )
-        message += " -180 and 180, metres of a map are neither"
+        message = f"{_cell(cell)} is no degrees: a latitude lies within -90 and 90,"
+        message += " a longitude within -180 and 180, metres of a map are neither"
         raise refusal(path, message, batch.rows[rows[row]], table.header[column])
     return names, coordinates
 

@@ -216,14 +216,13 @@ def _graph(series: Series, kind: str, stop: int) -> tuple[np.ndarray | None, str
         kind = alone if series.adjacency is None else "given"
     if kind == "none":
         return None, "none"
+    others = ", ".join(name for name in GRAPHS if name != kind)
     if kind == "given":
         if series.adjacency is None:
-            others = ", ".join(name for name in GRAPHS if name != "given")
             raise DataError(f"graph=given, but this data set has none: {others}")
         return series.adjacency, f"of the data set, {graphs.extent(series.adjacency)}"
     if kind == "distance":
         if series.coordinates is None:
-            others = ", ".join(name for name in GRAPHS if name != "distance")
             raise DataError(f"graph=distance, but this data set has no places: {others}")
         found = graphs.gaussian_kernel(graphs.haversine(series.coordinates))
         return found, f"Gaussian kernel of distances, {graphs.extent(found)}"
